@@ -1,0 +1,31 @@
+"""Low-dose TEM frames enhanced to high-dose clarity, measured honestly.
+
+Source of the method: Katsuno, Kimura, Yamazaki and Takigawa, arXiv:2106.01718 (2021).
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# public name -> module; imported on first use so that `import napari_lowdose_tem` stays light
+_PUBLIC = {
+    "Image": "image",
+    "read": "io",
+    "write": "io",
+    "enhance": "enhance",
+    "load_model": "model",
+    "simulate_pair": "simulate",
+}
+
+__all__ = ["Image", "__version__", "enhance", "load_model", "read", "simulate_pair", "write"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
