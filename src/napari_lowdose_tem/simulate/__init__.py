@@ -1,0 +1,1 @@
+"""Specimens and camera with known truth."""
