@@ -1,0 +1,108 @@
+"""The networks a model file can name, built from the plain arguments stored in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class _Residual(nn.Module):
+    """Two 3×3 convolutions added to their input; no normalisation, so dose and contrast pass unchanged."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.second(functional.relu(self.first(functional.relu(x))))
+
+
+class LightUNet(nn.Module):
+    """Residual U-Net on 2×2 blocks of pixels: a quarter of the arithmetic of the ResNet-18 U-Net.
+
+    Parameters
+    ----------
+    channels
+        Width from the finest level (half the input's sampling) to the coarsest.
+    blocks
+        Residual blocks at each level, on the way down and on the way up.
+    """
+
+    def __init__(self, channels: Sequence[int] = (24, 48, 64, 96, 128), blocks: int = 1) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4, channels[0], 3, padding=1)
+        self.encoder = nn.ModuleList(_stage(c, blocks) for c in channels[:-1])
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2)
+            for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.bottom = _stage(channels[-1], 2 * blocks)
+        self.up = nn.ModuleList(
+            nn.Conv2d(coarse, fine, 1) for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.decoder = nn.ModuleList(_stage(c, blocks) for c in channels[:-1])
+        self.head = nn.Conv2d(channels[0], 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(functional.pixel_unshuffle(x, 2))
+        skips = []
+        for stage, down in zip(self.encoder, self.down, strict=True):
+            x = stage(x)
+            skips.append(x)
+            x = down(x)
+        x = self.bottom(x)
+        for stage, up, skip in zip(
+            reversed(self.decoder), reversed(self.up), reversed(skips), strict=True
+        ):
+            x = stage(skip + functional.interpolate(up(x), scale_factor=2.0, mode="nearest"))
+        return functional.pixel_shuffle(self.head(functional.relu(x)), 2)
+
+
+def _stage(channels: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(_Residual(channels) for _ in range(blocks)))
+
+
+def _smp_unet(encoder: str = "resnet18") -> nn.Module:
+    """Return the paper's network: a U-Net with a ResNet encoder, one channel in and out."""
+    try:
+        import segmentation_models_pytorch as smp
+    except RuntimeError as err:
+        if "torchvision::nms" not in str(err):
+            raise
+        raise ImportError(
+            "torch and torchvision are of different builds, so segmentation-models-pytorch cannot be imported; "
+            "install both from the same index: pip install --force-reinstall torch torchvision"
+        ) from err
+    network: nn.Module = smp.Unet(encoder, encoder_weights=None, in_channels=1, classes=1)
+    return network
+
+
+# name -> (constructor, stride its input must be padded to, receptive field's radius for the default arguments)
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"smp-unet": _smp_unet, "light-unet": LightUNet}
+STRIDE = 32
+"""Both networks halve the image five times."""
+
+
+def build_network(architecture: dict[str, Any]) -> nn.Module:
+    """Build the network `{"name": …, **arguments}` with random weights.
+
+    Raises
+    ------
+    ValueError
+        For a name or arguments this version does not know.
+    """
+    arguments = dict(architecture)
+    name = arguments.pop("name", None)
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {name!r}; this version knows {', '.join(ARCHITECTURES)}")
+    try:
+        return ARCHITECTURES[name](**arguments)
+    except (TypeError, KeyError) as err:
+        raise ValueError(f"architecture {name!r} does not take {arguments}: {err}") from err
