@@ -62,11 +62,18 @@ class LightUNet(nn.Module):
             reversed(self.decoder), reversed(self.up), reversed(skips), strict=True
         ):
             x = stage(skip + functional.interpolate(up(x), scale_factor=2.0, mode="nearest"))
-        return functional.pixel_shuffle(self.head(functional.relu(x)), 2)
+        return functional.pixel_shuffle(_in_float32(self.head, functional.relu(x)), 2)
 
 
 def _stage(channels: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*(_Residual(channels) for _ in range(blocks)))
+
+
+def _in_float32(head: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    # bfloat16 has steps of 0.8 % near the background level, too coarse for a background that should be smooth
+    with torch.autocast(x.device.type, enabled=False):
+        result: torch.Tensor = head(x.to(next(head.parameters()).dtype))
+    return result
 
 
 def _smp_unet(encoder: str = "resnet18") -> nn.Module:
@@ -80,11 +87,14 @@ def _smp_unet(encoder: str = "resnet18") -> nn.Module:
             "torch and torchvision are of different builds, so segmentation-models-pytorch cannot be imported; "
             "install both from the same index: pip install --force-reinstall torch torchvision"
         ) from err
-    network: nn.Module = smp.Unet(encoder, encoder_weights=None, in_channels=1, classes=1)
-    return network
+
+    class PaperUNet(smp.Unet):  # type: ignore[misc]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return _in_float32(self.segmentation_head, self.decoder(self.encoder(x)))
+
+    return PaperUNet(encoder, encoder_weights=None, in_channels=1, classes=1)
 
 
-# name -> (constructor, stride its input must be padded to, receptive field's radius for the default arguments)
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"smp-unet": _smp_unet, "light-unet": LightUNet}
 STRIDE = 32
 """Both networks halve the image five times."""
