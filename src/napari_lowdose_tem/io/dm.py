@@ -1,0 +1,45 @@
+"""Read Gatan DigitalMicrograph files, DM3 and DM4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_lowdose_tem.image import Image
+
+from . import _rosetta
+from ._frames import RawFrames, evenly, pixels
+from ._tiff_calibration import gain
+
+
+def read_dm(path: Path) -> Image:
+    """Read the first image of a DM3 or DM4 file; stacks lazily.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Image
+        Stored counts; the gain where the intensity is calibrated in electrons.
+    """
+    try:
+        found = _rosetta.signals(path, "digitalmicrograph")
+    except ValueError as err:
+        if "RGB" not in str(err):
+            raise
+        raise ValueError(f"{path}: a colour image; colours are not counts: convert it to grey first") from err
+    index, provenance = _rosetta.first_image(path, found)
+    signal = found[index]
+    stored = signal["original_metadata"]["ImageList"]["TagGroup0"]["ImageData"]
+    brightness = stored["Calibrations"].get("Brightness", {})
+    dtype = signal["data"].dtype.newbyteorder(">" if stored["Data"]["endian"] == "big" else "<")
+    shape = _rosetta.stack_shape(signal["data"].shape)
+    frames = RawFrames(path, shape, dtype, evenly(stored["Data"]["offset"], shape, dtype))
+    fields = _rosetta.calibration(signal["axes"])
+    fields |= gain(brightness.get("Scale"), brightness.get("Units"))
+    fields["provenance"] |= provenance | {"format": path.suffix[1:].upper()}
+    if origin := brightness.get("Origin"):
+        fields["provenance"]["brightness_origin_counts"] = float(origin)
+    return Image(pixels(frames), **fields)

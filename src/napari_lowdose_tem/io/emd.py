@@ -1,0 +1,66 @@
+"""Read EMD files, Velox' and NCEM's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.image import Image
+
+from . import _rosetta
+from ._frames import Frames, pixels
+
+
+def read_emd(path: Path) -> Image:
+    """Read the first image of an EMD file; stacks lazily.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Image
+        Stored counts.
+    """
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{path}: not an HDF5 file, so no EMD; copy it again from where it was recorded")
+    found = _open(path)
+    index, provenance = _rosetta.first_image(path, found)
+    signal = found[index]
+    # the frame axis comes first, wherever the reader leaves it
+    order = sorted(range(signal["data"].ndim), key=lambda i: not signal["axes"][i]["navigate"])
+    data = signal["data"].transpose(order)
+    frames = _EmdFrames(path, _rosetta.stack_shape(data.shape), data.dtype, index, order)
+    fields = _rosetta.calibration([signal["axes"][i] for i in order])
+    fields["provenance"] |= provenance | {"format": "EMD"}
+    return Image(pixels(frames), **fields)
+
+
+class _EmdFrames(Frames):
+    """Frames of the dataset that is `index` in RosettaSciIO's order, its axes put in `order`."""
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], index: int, order: list[int]
+    ) -> None:
+        super().__init__(path, shape, dtype)
+        self._index = index
+        self._order = order
+
+    def _open(self) -> Any:
+        return _open(self.path)[self._index]["data"].transpose(self._order).reshape(self.shape)
+
+    def _read_frame(self, handle: Any, index: int) -> npt.NDArray[Any]:
+        frame: npt.NDArray[Any] = handle[index].compute(scheduler="synchronous")
+        return frame
+
+
+def _open(path: Path) -> list[dict[str, Any]]:
+    # only images: decoding the spectra of a Velox file takes minutes
+    return _rosetta.signals(path, "emd", select_type="images")

@@ -1,0 +1,129 @@
+"""Read a folder of numbered frames as a stack."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.image import Image
+
+from ._frames import Frames, pixels
+
+_SAME = {".tiff": ".tif", ".dm4": ".dm3"}
+
+
+def natural(path: Path) -> list[str | int]:
+    """Sort key that puts frame 10 behind frame 9."""
+    parts = re.split(r"([0-9]+)", path.name.casefold())
+    return [int(part) if part.isdigit() else part for part in parts]
+
+
+def frame_files(path: Path) -> list[Path]:
+    """List the frames of a folder in their natural order.
+
+    Raises
+    ------
+    ValueError
+        For a folder without readable files, and for one with several kinds.
+    """
+    from ._read import READABLE_SUFFIXES
+
+    with os.scandir(path) as entries:
+        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    # an EMI file only describes its SER, and a Zarr is no single frame
+    files = [
+        Path(path, name)
+        for name in names
+        if Path(name).suffix.lower() in READABLE_SUFFIXES and not name.lower().endswith((".emi", ".zarr"))
+    ]
+    if not files:
+        raise ValueError(
+            f"{path}: holds no readable image among {len(names)} files; "
+            f"can read {' '.join(READABLE_SUFFIXES)}"
+        )
+    kinds = Counter(_SAME.get(file.suffix.lower(), file.suffix.lower()) for file in files)
+    if len(kinds) > 1:
+        listing = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        raise ValueError(f"{path}: holds {listing}; keep one kind in the folder, or open a single file")
+    return sorted(files, key=natural)
+
+
+def read_folder(path: Path) -> Image:
+    """Read a folder of frames of one shape, type and sampling, lazily.
+
+    Parameters
+    ----------
+    path
+        The folder; files that are no images are left out and counted in the provenance.
+
+    Returns
+    -------
+    Image
+        The stack, with the calibration of the first frame.
+
+    Raises
+    ------
+    ValueError
+        Naming the file that differs.
+    """
+    from ._read import read
+
+    files = frame_files(path)
+    first = read(files[0])
+    if first.is_stack:
+        raise ValueError(f"{files[0]}: a stack of {first.n_frames} frames in a folder; open the file itself")
+    # Uncompressed frames of one size in bytes are of one shape, so one of each size is opened here;
+    # what slips through is found when the frame is read.
+    sizes: set[int] = {files[0].stat().st_size}
+    for file in files[1:]:
+        if (size := file.stat().st_size) not in sizes:
+            sizes.add(size)
+            _check_like(first, read(file), file)
+    with os.scandir(path) as entries:
+        ignored = sum(1 for _ in entries) - len(files)
+    provenance = {
+        **first.provenance,
+        "format": f"{len(files)} frames, {first.provenance['format']}",
+        "first_frame": files[0].name,
+        "last_frame": files[-1].name,
+        "ignored_files": ignored,
+    }
+    data = pixels(_Folder(path, files, first))
+    return first.with_data(data, provenance=provenance)
+
+
+def _check_like(first: Image, other: Image, file: Path) -> None:
+    for what, ours, theirs in (
+        ("shape", first.data.shape, other.data.shape),
+        ("type", first.data.dtype, other.data.dtype),
+        ("pixel size (nm)", first.pixel_size_nm, other.pixel_size_nm),
+    ):
+        if ours != theirs:
+            raise ValueError(
+                f"{file}: {what} {theirs}, but the first frame of the folder has {ours}; "
+                "move it out of the folder"
+            )
+
+
+class _Folder(Frames):
+    def __init__(self, path: Path, files: list[Path], first: Image) -> None:
+        super().__init__(path, (len(files), *first.frame_shape), first.data.dtype)
+        self._files = files
+        self._first = first.with_data(np.empty_like(first.data))
+
+    def _open(self) -> Any:
+        return self._files
+
+    def _read_frame(self, handle: Any, index: int) -> npt.NDArray[Any]:
+        from ._read import read
+
+        image = read(handle[index])
+        _check_like(self._first, image, handle[index])
+        frame: npt.NDArray[Any] = image.frames(0, 1)[0]
+        return frame

@@ -1,0 +1,126 @@
+"""Read OME-Zarr images and plain Zarr arrays, Zarr 2 and 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.image import Image
+
+from ._frames import Frames, pixels
+from ._ours import KEY, from_store
+from ._units import pixel_size_nm, time_s
+
+
+def read_zarr(path: Path) -> Image:
+    """Read the full-resolution level of an OME-Zarr image, or a plain Zarr array; stacks lazily.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Returns
+    -------
+    Image
+        Stored counts.
+    """
+    import zarr
+
+    node = zarr.open(path, mode="r")
+    fields: dict[str, Any] = {}
+    level = "."
+    axes: Sequence[Any] = ()
+    if isinstance(node, zarr.Group):
+        attributes = node.attrs.asdict()
+        # bioformats2raw puts each image in a group of its own
+        if "0" in node and isinstance(node["0"], zarr.Group):
+            return read_zarr(path / "0")
+        ome = attributes.get("ome", attributes)
+        if ome.get("multiscales"):
+            level, axes, scale = _full_resolution(ome["multiscales"][0])
+            fields = _calibration(axes, scale)
+        else:
+            level = _only_array(path, node)
+        ours = from_store(attributes.get(KEY))
+        fields["provenance"] = fields.get("provenance", {}) | ours.pop("provenance", {})
+        fields |= ours
+    array = zarr.open_array(path / level, mode="r")
+    shape = _stack_shape(path, array.shape, axes)
+    frames = _ZarrFrames(path / level, shape, array.dtype)
+    provenance = fields.pop("provenance", {}) | {
+        "format": f"{'OME-Zarr' if axes else 'Zarr'}, Zarr {array.metadata.zarr_format}",
+        "reader": f"zarr {zarr.__version__}",
+    }
+    return Image(pixels(frames), provenance=provenance, **fields)
+
+
+class _ZarrFrames(Frames):
+    """Frames of an array; the axes of length 1 are the others."""
+
+    def _open(self) -> Any:
+        import zarr
+
+        return zarr.open_array(self.path, mode="r")
+
+    def _read_frame(self, handle: Any, index: int) -> npt.NDArray[Any]:
+        at = tuple(index if size > 1 else 0 for size in handle.shape[:-2])
+        return np.asarray(handle[at])
+
+
+def _full_resolution(multiscale: Mapping[str, Any]) -> tuple[str, Sequence[Any], list[float]]:
+    """Give path, axes and scale of the first, largest level."""
+    level = multiscale["datasets"][0]
+    # before OME-Zarr 0.4 axes were names, before 0.3 always these
+    axes = [{"name": axis} if isinstance(axis, str) else axis for axis in multiscale.get("axes", "tczyx")]
+    scale = [1.0] * len(axes)
+    transforms = [
+        *level.get("coordinateTransformations", []),
+        *multiscale.get("coordinateTransformations", []),
+    ]
+    for transform in transforms:
+        if transform.get("type") == "scale":
+            scale = [a * float(b) for a, b in zip(scale, transform["scale"], strict=True)]
+    return level["path"], axes, scale
+
+
+def _calibration(axes: Sequence[Mapping[str, Any]], scale: Sequence[float]) -> dict[str, Any]:
+    row, col = axes[-2], axes[-1]
+    size, note = pixel_size_nm(scale[-2], scale[-1], row.get("unit"), col.get("unit"))
+    times = [
+        time_s(step, axis.get("unit")) for axis, step in zip(axes, scale, strict=True) if axis["name"] == "t"
+    ]
+    return {
+        "pixel_size_nm": size,
+        "frame_time_s": times[0] if times else None,
+        "provenance": {"pixel_size_note": note} if note else {},
+    }
+
+
+def _only_array(path: Path, group: Any) -> str:
+    names = sorted(group.array_keys())
+    if not names:
+        raise ValueError(f"{path}: a Zarr group without image; open the image's own folder in it")
+    if len(names) > 1:
+        raise ValueError(
+            f"{path}: Zarr arrays {', '.join(names)}, but no OME-Zarr image; open one of these folders"
+        )
+    return str(names[0])
+
+
+def _stack_shape(
+    path: Path, shape: tuple[int, ...], axes: Sequence[Mapping[str, Any]]
+) -> tuple[int, int, int]:
+    longer = [size for size in shape[:-2] if size > 1]
+    if len(shape) < 2 or len(longer) > 1:
+        names = "".join(str(axis["name"]) for axis in axes)
+        raise ValueError(
+            f"{path}: {len(shape)} axes {names} of shape {shape}; "
+            "needs a frame (rows, columns) or a stack (frames, rows, columns): "
+            "export one channel or one position"
+        )
+    return (longer[0] if longer else 1), shape[-2], shape[-1]

@@ -1,0 +1,128 @@
+"""Read TIFF: DigitalMicrograph's, ImageJ's, OME's and plain ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.image import Image
+
+from ._errors import quiet
+from ._frames import Frames, RawFrames, evenly, pixels
+from ._tiff_calibration import calibration
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+# what tifffile logs, and goes on without, when the chain of pages leaves the file
+_CUT_SHORT = ("invalid page offset", "corrupted tag list", "invalid offset to", "corrupted file")
+
+
+def read_tiff(path: Path) -> Image:
+    """Read the first image of a TIFF file, at full resolution.
+
+    Parameters
+    ----------
+    path
+        File of one or more pages of one shape.
+
+    Returns
+    -------
+    Image
+        Stored counts; stacks lazily.
+
+    Raises
+    ------
+    ValueError
+        For colour, complex or more than three axes, and for a file that is cut short.
+    """
+    import tifffile
+
+    with quiet("tifffile") as log, tifffile.TiffFile(path) as tif:
+        series = tif.series[0] if len(tif.pages) else None
+        if any(sign in message for message in log for sign in _CUT_SHORT):
+            raise ValueError(
+                f"{path}: cut short or damaged: {log[0]}; copy it again from where it was recorded"
+            )
+        if series is None:
+            raise ValueError(f"{path}: holds no image; export it again")
+        shape = _frame_stack_shape(path, series)
+        for page in (series.keyframe, series[-1]):
+            _check_inside(path, page, page.parent.filehandle.size)
+        data = _pixels(path, series, shape)
+        fields = calibration(tif)
+        provenance = fields.pop("provenance") | {
+            "format": "OME-TIFF" if tif.is_ome else "TIFF",
+            "reader": f"tifffile {tifffile.__version__}",
+        }
+        if len(tif.series) > 1:
+            provenance["other_images"] = [f"{s.name or s.kind} {s.shape} {s.dtype}" for s in tif.series[1:]]
+    return Image(data, provenance=provenance, **fields)
+
+
+class _TiffPages(Frames):
+    """Frames that need decoding, a page each."""
+
+    def _open(self) -> Any:
+        import tifffile
+
+        with quiet("tifffile"):
+            tif = tifffile.TiffFile(self.path)
+            try:
+                tif.pages_of_frames = tif.series[0].pages
+            except BaseException:
+                tif.close()
+                raise
+        return tif
+
+    def _read_frame(self, handle: Any, index: int) -> npt.NDArray[Any]:
+        page = handle.pages_of_frames[index]
+        if page is None:
+            raise ValueError("its page is missing")
+        _check_inside(self.path, page, page.parent.filehandle.size)
+        frame: npt.NDArray[Any] = page.asarray().reshape(self.shape[1:])
+        return frame
+
+
+def _pixels(path: Path, series: Any, shape: tuple[int, int, int]) -> npt.NDArray[Any] | da.Array:
+    if series.dataoffset is not None:
+        stored = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
+        return pixels(RawFrames(path, shape, stored, evenly(series.dataoffset, shape, stored)))
+    if len(series.pages) == shape[0] > 1:
+        return _TiffPages(path, shape, series.dtype).dask()
+    # one frame, or a compressed volume in one page, which cannot be read in parts
+    data: npt.NDArray[Any] = series.asarray().reshape(shape if shape[0] > 1 else shape[1:])
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _frame_stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
+    """Give (frames, rows, columns), without the axes of length 1."""
+    if "S" in series.axes:
+        raise ValueError(
+            f"{path}: a colour image, axes {series.axes} of shape {series.shape}; colours are not counts: "
+            "convert it to grey first, or export the original"
+        )
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    *others, rows, cols = series.shape
+    longer = [size for size in others if size > 1]
+    if series.axes[-2:] != "YX" or len(longer) > 1:
+        raise ValueError(
+            f"{path}: axes {sizes}; needs a frame (rows, columns) or a stack (frames, rows, columns): "
+            "export one channel or one position"
+        )
+    return (longer[0] if longer else 1), rows, cols
+
+
+def _check_inside(path: Path, page: Any, size: int) -> None:
+    """Raise if strips or tiles of a page lie outside the file; they would be read as zeros."""
+    if page is None:
+        return
+    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    if not ends or max(ends) > size:
+        raise ValueError(
+            f"{path}: cut short: page {page.index} needs {max(ends, default=0):,} bytes, "
+            f"the file has {size:,}; copy it again from where it was recorded"
+        )
