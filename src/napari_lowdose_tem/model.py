@@ -152,7 +152,9 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as err:
         raise ValueError(f"{path} is not a safetensors model file, or it is damaged; get it again") from err
     if end != size:
-        raise ValueError(f"model file {path} has {size} bytes of {end}: it is cut short or damaged; get it again")
+        raise ValueError(
+            f"model file {path} has {size} bytes of {end}: it is cut short or damaged; get it again"
+        )
     stored = (header.get("__metadata__") or {}).get(_HEADER_KEY)
     if stored is None:
         raise ValueError(
@@ -196,7 +198,9 @@ def load_model(name: str | os.PathLike[str] | ModelFile = DEFAULT_MODEL) -> Mode
             f"missing, {len(foreign)} foreign, {len(misfit)} of another shape (first: {example})"
         )
     if not all(bool(w.isfinite().all()) for w in weights.values()):
-        raise ValueError(f"weights in {file.path} hold values that are not finite; train or get the model again")
+        raise ValueError(
+            f"weights in {file.path} hold values that are not finite; train or get the model again"
+        )
     network.load_state_dict(weights)  # half precision on disk becomes the network's float32
     return Model(file, network.float().eval())
 

@@ -58,9 +58,7 @@ class LightUNet(nn.Module):
             skips.append(x)
             x = down(x)
         x = self.bottom(x)
-        for stage, up, skip in zip(
-            reversed(self.decoder), reversed(self.up), reversed(skips), strict=True
-        ):
+        for stage, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
             x = stage(skip + functional.interpolate(up(x), scale_factor=2.0, mode="nearest"))
         return functional.pixel_shuffle(_in_float32(self.head, functional.relu(x)), 2)
 
@@ -89,6 +87,10 @@ def _smp_unet(encoder: str = "resnet18") -> nn.Module:
         ) from err
 
     class PaperUNet(smp.Unet):  # type: ignore[misc]
+        @property
+        def head(self) -> nn.Module:
+            return self.segmentation_head  # type: ignore[no-any-return]
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return _in_float32(self.segmentation_head, self.decoder(self.encoder(x)))
 

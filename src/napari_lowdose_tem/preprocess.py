@@ -38,6 +38,11 @@ class Scaling:
     output_scale: float
     output_offset: float
 
+    @property
+    def has_signal(self) -> bool:
+        """Whether there was anything to scale by."""
+        return self.output_scale > 0
+
     def normalise(self, counts: npt.NDArray[Any]) -> Floats:
         """Return float32 network input; pixels that are not finite become the background level."""
         scaled = (np.asarray(counts, np.float32) - np.float32(self.offset)) / np.float32(self.scale)
@@ -48,7 +53,7 @@ class Scaling:
     def to_counts(self, output: npt.NDArray[Any]) -> Floats:
         """Return network output in counts, float32."""
         counts = np.asarray(output, np.float32) * np.float32(self.output_scale)
-        return counts + np.float32(self.output_offset) if self.output_offset else counts
+        return counts + np.float32(self.output_offset)
 
 
 def check_recipe(recipe: Mapping[str, Any]) -> None:
@@ -81,11 +86,10 @@ def measure_scaling(recipe: Mapping[str, Any], counts: npt.NDArray[Any]) -> Scal
         finite = finite[np.isfinite(finite)]
     if recipe["name"] == "level":
         level = measure_level(finite)
-        scale = level if level > 0 else 1.0
-        return Scaling(0.0, scale, *recipe["clip"], output_scale=scale, output_offset=0.0)
+        return Scaling(0.0, level if level > 0 else 1.0, *recipe["clip"], max(level, 0.0), 0.0)
     low, high = np.percentile(finite, [recipe["low"], recipe["high"]]) if finite.size else (0.0, 1.0)
-    scale = float(high - low) if high > low else 1.0
-    return Scaling(float(low), scale, 0.0, 1.0, output_scale=scale, output_offset=float(low))
+    spread = float(high - low)
+    return Scaling(float(low), spread or 1.0, 0.0, 1.0, output_scale=spread, output_offset=float(low))
 
 
 def measure_level(counts: npt.NDArray[Any]) -> float:
@@ -98,7 +102,9 @@ def measure_level(counts: npt.NDArray[Any]) -> float:
     return mean
 
 
-def fit_output(scaling: Scaling, counts: npt.NDArray[Any], output: npt.NDArray[Any], block_px: int = 16) -> Scaling:
+def fit_output(
+    scaling: Scaling, counts: npt.NDArray[Any], output: npt.NDArray[Any], block_px: int = 16
+) -> Scaling:
     """Scale a 0…1 output to counts: the least-squares line through block means of both.
 
     A network trained on min–max scaled references cannot know the counts of its output; the frame itself can.
@@ -119,7 +125,5 @@ def fit_output(scaling: Scaling, counts: npt.NDArray[Any], output: npt.NDArray[A
 
 def _block_mean(image: npt.NDArray[Any], rows: int, cols: int) -> npt.NDArray[Any]:
     height, width = (image.shape[-2] // rows) * rows, (image.shape[-1] // cols) * cols
-    blocks = image[..., :height, :width].reshape(
-        *image.shape[:-2], height // rows, rows, width // cols, cols
-    )
+    blocks = image[..., :height, :width].reshape(*image.shape[:-2], height // rows, rows, width // cols, cols)
     return np.asarray(blocks.mean(axis=(-3, -1)))

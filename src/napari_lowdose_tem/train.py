@@ -73,7 +73,7 @@ class ScenePool:
             self._oldest = (self._oldest + 1) % len(self._scenes)
         scene = self._scenes[rng.integers(len(self._scenes))]
         row, col = rng.integers(0, self._side - self._crop_px + 1, 2)
-        crop = np.rot90(scene[row : row + self._crop_px, col : col + self._crop_px], rng.integers(4))
+        crop = np.rot90(scene[row : row + self._crop_px, col : col + self._crop_px], int(rng.integers(4)))
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
 
@@ -111,7 +111,8 @@ def iter_train(config: TrainConfig) -> Iterator[TrainStep]:
     rng = np.random.default_rng(config.seed)
     torch.manual_seed(config.seed)
     generator = torch.Generator(config.device).manual_seed(config.seed)
-    network = build_network(config.architecture).to(config.device, memory_format=torch.channels_last)
+    network = build_network(config.architecture).to(config.device)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-4)
     validation = draw_batch(
@@ -137,7 +138,7 @@ def iter_train(config: TrainConfig) -> Iterator[TrainStep]:
             output = network(inputs.to(memory_format=torch.channels_last))
         loss = (output.float() - targets).abs().mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         _update_average(average, network, decay=min(0.999, step / (step + 10)))
@@ -165,10 +166,12 @@ def _update_average(average: torch.nn.Module, network: torch.nn.Module, decay: f
 def _validate(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> float:
     with torch.inference_mode():
         return float(
-            np.mean([
-                float((network(x[None]) - t[None]).abs().mean())
-                for x, t in zip(inputs, targets, strict=True)
-            ])
+            np.mean(
+                [
+                    float((network(x[None]) - t[None]).abs().mean())
+                    for x, t in zip(inputs, targets, strict=True)
+                ]
+            )
         )
 
 
@@ -177,7 +180,7 @@ def describe(config: TrainConfig, report: TrainStep) -> ModelInfo:
     return ModelInfo(
         name=config.output.stem,
         version="1",
-        description="Trained on simulated particles of five materials with the measured and randomised cameras",
+        description="Trained on simulated particles of five materials, measured and randomised cameras",
         architecture=config.architecture,
         recipe=RECIPES["level"],
         dose_e_per_px=_DOSE_E_PER_PX,
