@@ -74,7 +74,7 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
         if check.device is None:
             raise ValueError(f"device {wanted} cannot be used: {check.reason}; use --device auto")
         return check.device
-    reasons = []
+    reasons: list[str] = []
     for kind in _KINDS:
         check = check_device(kind, precision)
         if check.device is not None:
@@ -104,7 +104,8 @@ def check_device(kind: str, precision: str = "auto") -> DeviceCheck:
         RuntimeError,
         NotImplementedError,
         ValueError,
-    ) as err:  # a driver too old, memory taken, no kernel
+    ) as err:
+        # a driver too old, memory taken, no kernel for this card
         return DeviceCheck(kind, None, f"its self-test failed: {str(err).splitlines()[0]}")
     if error > _TOLERANCE[chosen]:
         return DeviceCheck(kind, None, f"its self-test is off by {error:.1e} in {chosen}")

@@ -71,7 +71,7 @@ class EnhanceJob:
 class Progress:
     """State of a job after a tile or a batch.
 
-    `frames` (n, rows, columns) in counts are those just finished, beginning at output frame `first`; `view` is a
+    `frames` (n, rows, columns) in counts are those just finished, from output frame `first` on; `view` is a
     lazy array of the output while it fills, where there is one; `result` comes with the last report.
     """
 
@@ -233,13 +233,13 @@ class Engine:
     def _place(self, network: torch.nn.Module) -> torch.nn.Module:
         placed = copy.deepcopy(network).eval().requires_grad_(False)
         placed = placed.to(self.device.torch_device, self.device.dtype)
-        placed = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        placed = placed.to(memory_format=torch.channels_last)
         for module in placed.modules():
             # statistics and the last layer need more digits than half precision has
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.float()
         cast("torch.nn.Module", placed.head).float()
-        return cast("torch.nn.Module", placed)
+        return placed
 
     def __enter__(self) -> Engine:
         """Return the engine itself."""
@@ -318,7 +318,7 @@ class Engine:
     def iter_enhance(
         self, counts: npt.NDArray[Any], scaling: Scaling | None, report: Callable[[float], Any]
     ) -> Generator[Any, None, Floats]:
-        """Enhance frames (n, rows, columns), yielding `report(share done)` between tiles; returns the result."""
+        """Enhance frames (n, rows, columns), yielding `report(share done)` between tiles."""
         recipe = self.model.info.recipe
         scalings = [scaling or measure_scaling(recipe, frame) for frame in counts]
         inputs = np.stack([s.normalise(frame) for s, frame in zip(scalings, counts, strict=True)])

@@ -194,8 +194,8 @@ def load_model(name: str | os.PathLike[str] | ModelFile = DEFAULT_MODEL) -> Mode
     if missing or foreign or misfit:
         example = (missing + foreign + misfit)[0]
         raise ValueError(
-            f"weights in {file.path} do not fit the architecture {dict(file.info.architecture)}: {len(missing)} "
-            f"missing, {len(foreign)} foreign, {len(misfit)} of another shape (first: {example})"
+            f"weights in {file.path} do not fit {dict(file.info.architecture)}: "
+            f"{len(missing)} missing, {len(foreign)} foreign, {len(misfit)} of another shape (first: {example})"
         )
     if not all(bool(w.isfinite().all()) for w in weights.values()):
         raise ValueError(
@@ -208,7 +208,7 @@ def load_model(name: str | os.PathLike[str] | ModelFile = DEFAULT_MODEL) -> Mode
 def save_model(
     path: str | os.PathLike[str], weights: Mapping[str, torch.Tensor], info: ModelInfo, half: bool = True
 ) -> Path:
-    """Write a model file, whole or not at all; floating-point weights in half precision unless `half` is False."""
+    """Write a model file, whole or not at all, in half precision unless `half` is False."""
     import torch
     from safetensors.torch import save_file
 

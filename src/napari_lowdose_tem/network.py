@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,11 +18,12 @@ class _Residual(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.second(functional.relu(self.first(functional.relu(x))))
+        result: torch.Tensor = x + self.second(functional.relu(self.first(functional.relu(x))))
+        return result
 
 
 class LightUNet(nn.Module):
@@ -40,17 +42,15 @@ class LightUNet(nn.Module):
         self.stem = nn.Conv2d(4, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(_stage(c, blocks) for c in channels[:-1])
         self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2)
-            for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(channels)
         )
         self.bottom = _stage(channels[-1], 2 * blocks)
-        self.up = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1) for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
-        )
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in itertools.pairwise(channels))
         self.decoder = nn.ModuleList(_stage(c, blocks) for c in channels[:-1])
         self.head = nn.Conv2d(channels[0], 4, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, 1, rows, columns), multiples of 32, to the same shape."""
         x = self.stem(functional.pixel_unshuffle(x, 2))
         skips = []
         for stage, down in zip(self.encoder, self.down, strict=True):
@@ -82,8 +82,8 @@ def _smp_unet(encoder: str = "resnet18") -> nn.Module:
         if "torchvision::nms" not in str(err):
             raise
         raise ImportError(
-            "torch and torchvision are of different builds, so segmentation-models-pytorch cannot be imported; "
-            "install both from the same index: pip install --force-reinstall torch torchvision"
+            "torch and torchvision are of different builds, so segmentation-models-pytorch "
+            "cannot be imported; install both from the same index: pip install --force-reinstall torch torchvision"
         ) from err
 
     class PaperUNet(smp.Unet):  # type: ignore[misc]

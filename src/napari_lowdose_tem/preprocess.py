@@ -48,7 +48,7 @@ class Scaling:
         scaled = (np.asarray(counts, np.float32) - np.float32(self.offset)) / np.float32(self.scale)
         # NaN marks dead pixels: a neutral value keeps them from spreading through the network
         scaled = np.nan_to_num(scaled, copy=False, nan=1.0, posinf=self.high, neginf=self.low)
-        return scaled.clip(self.low, self.high, out=scaled)
+        return np.clip(scaled, self.low, self.high, out=scaled)
 
     def to_counts(self, output: npt.NDArray[Any]) -> Floats:
         """Return network output in counts, float32."""
@@ -86,7 +86,8 @@ def measure_scaling(recipe: Mapping[str, Any], counts: npt.NDArray[Any]) -> Scal
         finite = finite[np.isfinite(finite)]
     if recipe["name"] == "level":
         level = measure_level(finite)
-        return Scaling(0.0, level if level > 0 else 1.0, *recipe["clip"], max(level, 0.0), 0.0)
+        low, high = recipe["clip"]
+        return Scaling(0.0, level if level > 0 else 1.0, low, high, max(level, 0.0), 0.0)
     low, high = np.percentile(finite, [recipe["low"], recipe["high"]]) if finite.size else (0.0, 1.0)
     spread = float(high - low)
     return Scaling(float(low), spread or 1.0, 0.0, 1.0, output_scale=spread, output_offset=float(low))

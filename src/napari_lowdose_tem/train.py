@@ -40,7 +40,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TrainStep:
-    """State after a step: training loss (mean since the last report) and validation loss, both L1 in levels."""
+    """State after a step: training loss (mean since the last) and validation loss, L1 in levels."""
 
     step: int
     minutes: float
@@ -112,7 +112,7 @@ def iter_train(config: TrainConfig) -> Iterator[TrainStep]:
     torch.manual_seed(config.seed)
     generator = torch.Generator(config.device).manual_seed(config.seed)
     network = build_network(config.architecture).to(config.device)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-4)
     validation = draw_batch(
