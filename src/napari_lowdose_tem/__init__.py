@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 # public name -> module; imported on first use so that `import napari_lowdose_tem` stays light
 _PUBLIC = {
+    "Engine": "engine",
     "Image": "image",
     "read": "io",
     "write": "io",
@@ -18,7 +19,7 @@ _PUBLIC = {
     "simulate_pair": "simulate",
 }
 
-__all__ = ["Image", "__version__", "enhance", "load_model", "read", "simulate_pair", "write"]
+__all__ = ["Engine", "Image", "__version__", "enhance", "load_model", "read", "simulate_pair", "write"]
 
 
 def __getattr__(name: str) -> Any:
