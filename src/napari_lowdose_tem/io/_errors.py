@@ -19,11 +19,13 @@ def as_value_error(path: Path, what: str = "cannot be read") -> Iterator[None]:
     """
     try:
         yield
-    except (FileNotFoundError, PermissionError, MemoryError):
+    except (PermissionError, MemoryError):
         raise
     except Exception as err:  # a broken file makes the libraries raise nearly anything
         text = " ".join(str(err).split()) or type(err).__name__
         if isinstance(err, ValueError) and text.startswith(str(path)):
+            raise
+        if isinstance(err, FileNotFoundError) and not path.exists():
             raise
         reason = text if isinstance(err, ValueError | OSError) else f"{type(err).__name__}: {text}"
         raise ValueError(

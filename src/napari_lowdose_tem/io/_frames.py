@@ -153,6 +153,19 @@ def dask_stack(frames: Any, name: str | bool) -> da.Array:
     )
 
 
+NEEDS = (
+    "needs a frame (rows, columns) or a stack (frames, rows, columns): export one image, channel or position"
+)
+
+
+def stack_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
+    """Give (frames, rows, columns) without the axes of length 1 before them, or None if more are left."""
+    longer = [size for size in shape[:-2] if size != 1]
+    if len(shape) < 2 or len(longer) > 1:
+        return None
+    return int(longer[0]) if longer else 1, int(shape[-2]), int(shape[-1])
+
+
 def evenly(offset: int, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> range:
     """Give the places of frames that follow each other without gaps [bytes]."""
     step = int(shape[1]) * int(shape[2]) * np.dtype(dtype).itemsize

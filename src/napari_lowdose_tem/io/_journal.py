@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,7 +14,7 @@ class Journal:
     """A text file: what is being written on the first line, then ``START STOP`` of finished frames.
 
     A line is added only after its frames, so the process may be killed at any moment; a line torn by that
-    has no line end and is left out.
+    has no end and is cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,14 +24,15 @@ class Journal:
     def read(self) -> tuple[dict[str, Any], list[range]] | None:
         """Read header and finished ranges, or None when there is no whole header."""
         try:
-            *lines, _torn = self.path.read_text(encoding="utf-8").split("\n")
+            *lines, torn = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return None
-        try:
-            header: dict[str, Any] = json.loads(lines[0])
-        except (IndexError, ValueError):
+        if not lines:
             return None
-        return header, [range(*map(int, line.split())) for line in lines[1:] if line]
+        if torn:
+            os.truncate(self.path, self.path.stat().st_size - len(torn))
+        header: dict[str, Any] = json.loads(lines[0])
+        return header, [range(int(start), int(stop)) for start, stop in map(bytes.split, lines[1:])]
 
     def start(self, header: Mapping[str, Any]) -> None:
         """Begin anew."""
@@ -40,8 +42,6 @@ class Journal:
         """Record finished frames."""
         if self._file is None:
             self._file = open(self.path, "a", encoding="utf-8")
-            # ends a torn line, if there is one
-            self._file.write("\n")
         self._file.write(f"{start} {stop}\n")
         self._file.flush()
 

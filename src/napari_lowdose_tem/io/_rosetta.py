@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ._errors import quiet
+from ._frames import NEEDS, stack_shape
 from ._units import pixel_size_nm, time_s
 
 
@@ -21,25 +20,27 @@ def signals(path: Path, api: str, **options: Any) -> list[dict[str, Any]]:
     return found
 
 
-def first_image(path: Path, found: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
-    """Pick the first frame or stack of real numbers; name the other datasets for the provenance."""
+def first_image(
+    path: Path, found: Sequence[Mapping[str, Any]]
+) -> tuple[int, tuple[int, int, int], dict[str, Any]]:
+    """Pick the first frame or stack of real numbers.
+
+    Returns
+    -------
+    index, shape, provenance
+        Which of `found`, its (frames, rows, columns), and the reader and the names of the other datasets.
+    """
     import rsciio
 
-    chosen = [
-        i
-        for i, signal in enumerate(found)
-        if 2 <= sum(size > 1 for size in signal["data"].shape) <= 3 and signal["data"].dtype.kind in "buif"
-    ]
     names = [_name(signal) for signal in found]
-    if not chosen:
-        raise ValueError(
-            f"{path}: no frame or stack of real numbers, but {'; '.join(names) or 'nothing'}: "
-            "export it as an image"
-        )
-    provenance: dict[str, Any] = {"reader": f"rosettasciio {rsciio.__version__}"}
-    if others := [name for i, name in enumerate(names) if i != chosen[0]]:
-        provenance["other_images"] = others
-    return chosen[0], provenance
+    for index, signal in enumerate(found):
+        shape = stack_shape(signal["data"].shape)
+        if shape is not None and signal["data"].dtype.kind in "buif":
+            provenance: dict[str, Any] = {"reader": f"rosettasciio {rsciio.__version__}"}
+            if others := names[:index] + names[index + 1 :]:
+                provenance["other_images"] = others
+            return index, shape, provenance
+    raise ValueError(f"{path}: holds {'; '.join(names) or 'no image'}; of real numbers it {NEEDS}")
 
 
 def _name(signal: Mapping[str, Any]) -> str:
@@ -57,8 +58,3 @@ def calibration(axes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "frame_time_s": time_s(first.get("scale"), first.get("units")),
         "provenance": {"pixel_size_note": note} if note else {},
     }
-
-
-def stack_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Give (frames, rows, columns) of a shape with up to one axis before rows and columns that is not 1."""
-    return int(np.prod(shape[:-2], dtype=int)), int(shape[-2]), int(shape[-1])

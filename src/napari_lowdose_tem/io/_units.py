@@ -68,9 +68,10 @@ def _convert(value: object, unit: object, table: dict[str, float]) -> float | No
 
 
 def _name(unit: object) -> str:
-    # ImageJ escapes the micro sign in ASCII descriptions; NFKC makes one of its two code points
+    # ImageJ escapes the micro sign in ASCII descriptions; NFKC makes one of its two code points;
+    # NCEM's EMD writes [n_m]
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), str(unit or ""))
-    return unicodedata.normalize("NFKC", text).strip(" \0\t\r\n").casefold()
+    return unicodedata.normalize("NFKC", text).strip(" \0\t\r\n[]").replace("_", "").casefold()
 
 
 def _is_reciprocal(unit: str) -> bool:

@@ -30,12 +30,11 @@ def read_dm(path: Path) -> Image:
         if "RGB" not in str(err):
             raise
         raise ValueError(f"{path}: a colour image; colours are not counts: convert it to grey first") from err
-    index, provenance = _rosetta.first_image(path, found)
+    index, shape, provenance = _rosetta.first_image(path, found)
     signal = found[index]
     stored = signal["original_metadata"]["ImageList"]["TagGroup0"]["ImageData"]
     brightness = stored["Calibrations"].get("Brightness", {})
     dtype = signal["data"].dtype.newbyteorder(">" if stored["Data"]["endian"] == "big" else "<")
-    shape = _rosetta.stack_shape(signal["data"].shape)
     frames = RawFrames(path, shape, dtype, evenly(stored["Data"]["offset"], shape, dtype))
     fields = _rosetta.calibration(signal["axes"])
     fields |= gain(brightness.get("Scale"), brightness.get("Units"))

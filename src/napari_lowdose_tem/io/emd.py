@@ -32,12 +32,13 @@ def read_emd(path: Path) -> Image:
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path}: not an HDF5 file, so no EMD; copy it again from where it was recorded")
     found = _open(path)
-    index, provenance = _rosetta.first_image(path, found)
+    index, _, provenance = _rosetta.first_image(path, found)
     signal = found[index]
     # the frame axis comes first, wherever the reader leaves it
     order = sorted(range(signal["data"].ndim), key=lambda i: not signal["axes"][i]["navigate"])
     data = signal["data"].transpose(order)
-    frames = _EmdFrames(path, _rosetta.stack_shape(data.shape), data.dtype, index, order)
+    *n_frames, rows, cols = data.shape
+    frames = _EmdFrames(path, (max(n_frames, default=1), rows, cols), data.dtype, index, order)
     fields = _rosetta.calibration([signal["axes"][i] for i in order])
     fields["provenance"] |= provenance | {"format": "EMD"}
     return Image(pixels(frames), **fields)

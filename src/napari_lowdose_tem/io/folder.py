@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
@@ -84,7 +83,7 @@ def read_folder(path: Path) -> Image:
     for file in files[1:]:
         if (size := file.stat().st_size) not in sizes:
             sizes.add(size)
-            _check_like(first, read(file), file)
+            _check_like(_kind(first), read(file), file)
     with os.scandir(path) as entries:
         ignored = sum(1 for _ in entries) - len(files)
     provenance = {
@@ -98,15 +97,16 @@ def read_folder(path: Path) -> Image:
     return first.with_data(data, provenance=provenance)
 
 
-def _check_like(first: Image, other: Image, file: Path) -> None:
-    for what, ours, theirs in (
-        ("shape", first.data.shape, other.data.shape),
-        ("type", first.data.dtype, other.data.dtype),
-        ("pixel size (nm)", first.pixel_size_nm, other.pixel_size_nm),
-    ):
-        if ours != theirs:
+def _kind(image: Image) -> dict[str, Any]:
+    """Give what the frames of a movie have in common."""
+    return {"shape": image.data.shape, "type": image.data.dtype, "pixel size (nm)": image.pixel_size_nm}
+
+
+def _check_like(kind: dict[str, Any], image: Image, file: Path) -> None:
+    for what, found in _kind(image).items():
+        if found != kind[what]:
             raise ValueError(
-                f"{file}: {what} {theirs}, but the first frame of the folder has {ours}; "
+                f"{file}: {what} {found}, but the first frame of the folder has {kind[what]}; "
                 "move it out of the folder"
             )
 
@@ -115,7 +115,7 @@ class _Folder(Frames):
     def __init__(self, path: Path, files: list[Path], first: Image) -> None:
         super().__init__(path, (len(files), *first.frame_shape), first.data.dtype)
         self._files = files
-        self._first = first.with_data(np.empty_like(first.data))
+        self._kind = _kind(first)
 
     def _open(self) -> Any:
         return self._files
@@ -124,6 +124,6 @@ class _Folder(Frames):
         from ._read import read
 
         image = read(handle[index])
-        _check_like(self._first, image, handle[index])
+        _check_like(self._kind, image, handle[index])
         frame: npt.NDArray[Any] = image.frames(0, 1)[0]
         return frame

@@ -35,10 +35,9 @@ def read_mrc(path: Path) -> Image:
     order = ">" if header[_STAMP_AT] == _BIG_ENDIAN else "<"
     # RosettaSciIO looks for companions of Direct Electron movies unless told not to
     found = _rosetta.signals(path, "mrc", endianness=order, metadata_file=None)
-    index, provenance = _rosetta.first_image(path, found)
+    index, shape, provenance = _rosetta.first_image(path, found)
     signal = found[index]
     dtype = signal["data"].dtype.newbyteorder(order)
-    shape = _rosetta.stack_shape(signal["data"].shape)
     offset = _HEADER_BYTES + int(signal["original_metadata"]["std_header"]["NEXT"])
     fields = _rosetta.calibration(signal["axes"])
     fields["frame_time_s"] = None  # the third axis is a depth or a bare number

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 
-from ._frames import Frames, pixels
+from ._frames import NEEDS, Frames, pixels, stack_shape
 from ._ours import KEY, from_store
 from ._units import pixel_size_nm, time_s
 
@@ -115,12 +115,8 @@ def _only_array(path: Path, group: Any) -> str:
 def _stack_shape(
     path: Path, shape: tuple[int, ...], axes: Sequence[Mapping[str, Any]]
 ) -> tuple[int, int, int]:
-    longer = [size for size in shape[:-2] if size > 1]
-    if len(shape) < 2 or len(longer) > 1:
+    stack = stack_shape(shape)
+    if stack is None:
         names = "".join(str(axis["name"]) for axis in axes)
-        raise ValueError(
-            f"{path}: {len(shape)} axes {names} of shape {shape}; "
-            "needs a frame (rows, columns) or a stack (frames, rows, columns): "
-            "export one channel or one position"
-        )
-    return (longer[0] if longer else 1), shape[-2], shape[-1]
+        raise ValueError(f"{path}: {len(shape)} axes {names} of shape {shape}; {NEEDS}")
+    return stack

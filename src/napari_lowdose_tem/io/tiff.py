@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import Image
 
 from ._errors import quiet
-from ._frames import Frames, RawFrames, evenly, pixels
+from ._frames import NEEDS, Frames, RawFrames, evenly, pixels, stack_shape
 from ._tiff_calibration import calibration
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def read_tiff(path: Path) -> Image:
     import tifffile
 
     with quiet("tifffile") as log, tifffile.TiffFile(path) as tif:
-        series = tif.series[0] if len(tif.pages) else None
+        series = next(iter(tif.series), None)
         if any(sign in message for message in log for sign in _CUT_SHORT):
             raise ValueError(
                 f"{path}: cut short or damaged: {log[0]}; copy it again from where it was recorded"
@@ -70,16 +70,10 @@ class _TiffPages(Frames):
         import tifffile
 
         with quiet("tifffile"):
-            tif = tifffile.TiffFile(self.path)
-            try:
-                tif.pages_of_frames = tif.series[0].pages
-            except BaseException:
-                tif.close()
-                raise
-        return tif
+            return tifffile.TiffFile(self.path)
 
     def _read_frame(self, handle: Any, index: int) -> npt.NDArray[Any]:
-        page = handle.pages_of_frames[index]
+        page = handle.series[0].pages[index]
         if page is None:
             raise ValueError("its page is missing")
         _check_inside(self.path, page, page.parent.filehandle.size)
@@ -105,15 +99,10 @@ def _frame_stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
             f"{path}: a colour image, axes {series.axes} of shape {series.shape}; colours are not counts: "
             "convert it to grey first, or export the original"
         )
-    sizes = dict(zip(series.axes, series.shape, strict=True))
-    *others, rows, cols = series.shape
-    longer = [size for size in others if size > 1]
-    if series.axes[-2:] != "YX" or len(longer) > 1:
-        raise ValueError(
-            f"{path}: axes {sizes}; needs a frame (rows, columns) or a stack (frames, rows, columns): "
-            "export one channel or one position"
-        )
-    return (longer[0] if longer else 1), rows, cols
+    shape = stack_shape(series.shape)
+    if series.axes[-2:] != "YX" or shape is None:
+        raise ValueError(f"{path}: axes {series.axes} of shape {series.shape}; {NEEDS}")
+    return shape
 
 
 def _check_inside(path: Path, page: Any, size: int) -> None:

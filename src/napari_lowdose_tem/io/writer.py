@@ -220,9 +220,9 @@ class StackWriter:
             )
         with self._disk_full_told():
             store.finish(self.path, self._like)
-        # a folder is not replaced by a rename; the old one goes when the new one is complete
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
+        if self.path.is_dir() or self._partial.is_dir():
+            # a rename replaces files only; the old folder goes now that the new one is complete
+            _remove(self.path)
         os.replace(self._partial, self.path)
         store.moved(self.path)
         self._journal.remove()
@@ -271,9 +271,13 @@ class StackWriter:
             self._store = store(self._partial, self._shape, self._dtype, **state)
             return
         self._remove_partial()
-        with self._disk_full_told():
-            self._store = store.create(self._partial, self.path, self._shape, self._dtype, self._like)
-            self._journal.start({**wanted, "state": self._store.state})
+        try:
+            with self._disk_full_told():
+                self._store = store.create(self._partial, self.path, self._shape, self._dtype, self._like)
+                self._journal.start({**wanted, "state": self._store.state})
+        except BaseException:
+            self._remove_partial()
+            raise
 
     def _check_same(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
         found, wanted = ({**entries.pop("job"), **entries} for entries in (found, wanted))
@@ -318,7 +322,11 @@ class StackWriter:
         if self._store is not None:
             self._store.close()
         self._journal.remove()
-        if self._partial.is_dir():
-            shutil.rmtree(self._partial)
-        else:
-            self._partial.unlink(missing_ok=True)
+        _remove(self._partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
