@@ -1,0 +1,260 @@
+"""The command line: parse, call, print. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from napari_lowdose_tem import __version__
+
+if TYPE_CHECKING:
+    from napari_lowdose_tem.image import Image
+
+P = ParamSpec("P")
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="lowdose-tem",
+    help="Enhance low-dose TEM frames and movies to high-dose clarity.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+# progress and errors go to stderr, so that stdout can be piped and --json prints one object alone
+status = Console(stderr=True)
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model by name, or a .safetensors file.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps, xpu or cpu.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def main() -> None:
+    """Run the program."""
+    app()
+
+
+def _clear_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """End a command on bad input with one line and status 2, never a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            status.print("interrupted; what is finished is kept, the same command with --resume continues")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (ValueError, OSError, MemoryError, ImportError) as err:
+            text = " ".join(str(err).split()) or type(err).__name__
+            status.print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+
+    return wrapped
+
+
+@contextmanager
+def _progress_bar(unit: str) -> Iterator[Progress]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit}  {{task.fields[rate]}}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=status, transient=not status.is_terminal) as bar:
+        yield bar
+
+
+def _print_json(report: Any) -> None:
+    sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"lowdose-tem {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@_clear_errors
+def enhance(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IN…", help="Files, or folders of numbered frames.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="OUT.tif, OUT.ome.tif or OUT.ome.zarr; a folder for several inputs."
+        ),
+    ],
+    model: ModelOption = "default",
+    device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    frames: Annotated[str, typer.Option(metavar="A:B", help="Only frames A to B-1, counted from 0.")] = ":",
+    dark: Annotated[Path | None, typer.Option(help="Dark reference to subtract.")] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(metavar="NM", help="Pixel size where the file has none.")
+    ] = None,
+    tile: Annotated[int | None, typer.Option(metavar="PX", help="Longest side processed at once.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+) -> None:
+    """Enhance frames or stacks; calibration and provenance are kept."""
+    from napari_lowdose_tem.enhance import EnhanceJob
+
+    targets = _match_outputs(inputs, output)
+    for path, target in zip(inputs, targets, strict=True):
+        if resume and target.exists() and not overwrite:
+            console.print(f"{target} is complete already", highlight=False, soft_wrap=True)
+            continue
+        image = _read_input(path, dark, pixel_size)
+        first, last = _parse_frames(frames, image.n_frames)
+        job = EnhanceJob(
+            image, model, device, precision, target, first, last, tile, resume=resume, overwrite=overwrite
+        )
+        _run_enhance(job)
+        console.print(f"wrote {target}", highlight=False, soft_wrap=True)
+
+
+def _read_input(path: Path, dark: Path | None, pixel_size_nm: float | None) -> Image:
+    from dataclasses import replace
+
+    from napari_lowdose_tem.io import read
+
+    image = read(path)
+    if dark is not None:
+        from napari_lowdose_tem.preprocess import subtract_dark
+
+        image = subtract_dark(image, read(dark))
+    return image if pixel_size_nm is None else replace(image, pixel_size_nm=(pixel_size_nm, pixel_size_nm))
+
+
+def _match_outputs(inputs: list[Path], output: Path) -> list[Path]:
+    from napari_lowdose_tem.io import WRITABLE_SUFFIXES
+
+    names_file = output.name.lower().endswith(WRITABLE_SUFFIXES)
+    if len(inputs) == 1 and names_file:
+        return [output]
+    if names_file or output.is_file():
+        raise ValueError(f"{len(inputs)} inputs need a folder as output, not {output}")
+    if len(inputs) == 1 and output.suffix:
+        raise ValueError(f"cannot write {output}: use one of {' '.join(WRITABLE_SUFFIXES)}, or name a folder")
+    targets = [output / f"{path.name.split('.')[0]}_enhanced.tif" for path in inputs]
+    if len(set(targets)) < len(targets):
+        raise ValueError(
+            "some inputs share a name, so their outputs would overwrite each other; run them apart"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    return targets
+
+
+def _parse_frames(text: str, n_frames: int) -> tuple[int, int]:
+    first, colon, last = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return int(first or 0), int(last or n_frames)
+    except ValueError:
+        raise ValueError(f"--frames {text} is not a range like 0:100") from None
+
+
+def _run_enhance(job: Any) -> None:
+    from napari_lowdose_tem.enhance import iter_enhance
+
+    with _progress_bar("frames") as bar:
+        task = bar.add_task(job.image.name, total=None, rate="")
+        note = ""
+        for step in iter_enhance(job):
+            rate = f"{step.frames_per_s:.1f}/s on {step.device}"
+            bar.update(task, total=step.total, completed=round(step.done, 2), rate=rate)
+            if step.note and step.note != note:
+                note = step.note
+                status.print(note, highlight=False)
+
+
+@app.command()
+@_clear_errors
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the movies, figures and the table.")] = Path(
+        "lowdose-demo"
+    ),
+    model: ModelOption = "default",
+    device: DeviceOption = "auto",
+    frames: Annotated[int, typer.Option(min=2, help="Length of the movie.")] = 24,
+) -> None:
+    """Make a movie with known truth, enhance it and show how well that went; needs no data or network."""
+    from napari_lowdose_tem.demo import iter_demo
+
+    with _progress_bar("steps") as bar:
+        task = bar.add_task("starting", total=None, rate="")
+        for step in iter_demo(out, model, device, frames):
+            bar.update(task, description=step.stage, completed=round(step.done, 2), total=step.total)
+    result = step.result
+    if result is None:
+        raise ValueError("the demo ended without a result")
+    table = Table(f"{frames} frames, 5 e-/px, against the truth", "LDE", "enhanced")
+    for row in result.rows():
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"{frames} frames at {result.frames_per_s:.1f}/s on {result.device}", highlight=False)
+    for path in result.files:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@_clear_errors
+def doctor(as_json: JsonOption = False) -> None:
+    """Check versions, processors and models, and say what to do about what is missing."""
+    from napari_lowdose_tem.doctor import examine
+
+    report = examine()
+    if as_json:
+        _print_json(report)
+        return
+    console.print(
+        f"napari-lowdose-tem {report['napari-lowdose-tem']}, Python {report['python']}, {report['system']}"
+    )
+    packages = Table("package", "version")
+    for name, found in report["packages"].items():
+        packages.add_row(name, found or "not installed")
+    devices = Table("device", "works", "name", "precision", "remark")
+    for entry in report["devices"]:
+        works = "yes" if entry["works"] else "no"
+        devices.add_row(entry["kind"], works, entry["name"] or "", entry["precision"] or "", entry["reason"])
+    models = Table("model", "network", "file")
+    for entry in report["models"]:
+        models.add_row(entry["name"], entry["architecture"], entry["path"])
+    for table in (packages, devices, models):
+        console.print(table)
+    console.print(f"frames are enhanced on: {report['chosen']}", highlight=False)
+    for line in report["advice"]:
+        console.print(f"- {line}", highlight=False)
