@@ -43,16 +43,14 @@ def read_tiff(path: Path) -> Image:
 
     with quiet("tifffile") as log, tifffile.TiffFile(path) as tif:
         series = next(iter(tif.series), None)
+        if series is None:
+            raise ValueError(f"{path}: holds no image; export it again")
+        shape = _frame_stack_shape(path, series)
+        data = _pixels(path, series, shape)
         if any(sign in message for message in log for sign in _CUT_SHORT):
             raise ValueError(
                 f"{path}: cut short or damaged: {log[0]}; copy it again from where it was recorded"
             )
-        if series is None:
-            raise ValueError(f"{path}: holds no image; export it again")
-        shape = _frame_stack_shape(path, series)
-        for page in (series.keyframe, series[-1]):
-            _check_inside(path, page, page.parent.filehandle.size)
-        data = _pixels(path, series, shape)
         fields = calibration(tif)
         provenance = fields.pop("provenance") | {
             "format": "OME-TIFF" if tif.is_ome else "TIFF",
@@ -85,6 +83,8 @@ def _pixels(path: Path, series: Any, shape: tuple[int, int, int]) -> npt.NDArray
     if series.dataoffset is not None:
         stored = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
         return pixels(RawFrames(path, shape, stored, evenly(series.dataoffset, shape, stored)))
+    for page in (series.keyframe, series[-1]):
+        _check_inside(path, page, page.parent.filehandle.size)
     if len(series.pages) == shape[0] > 1:
         return _TiffPages(path, shape, series.dtype).dask()
     # one frame, or a compressed volume in one page, which cannot be read in parts

@@ -1,0 +1,410 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.io import open_writer, read, write
+
+ENDINGS = [".tif", ".ome.tif", ".zarr"]
+JOB = {"model": "abc", "tile": [256, 256]}
+
+
+def leftovers(folder, name):
+    return sorted(p.name for p in folder.iterdir() if p.name != name)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("stack", [True, False])
+def test_round_trip(tmp_path, movie, ending, stack):
+    image = movie if stack else movie.with_data(movie.data[3])
+    path = tmp_path / f"Probe µ 1{ending}"
+    assert write(image, path) == path
+    back = read(path)
+    assert back.is_lazy == stack
+    np.testing.assert_array_equal(back.data, image.data)
+    assert back.data.dtype == np.float32
+    assert back.pixel_size_nm == pytest.approx(image.pixel_size_nm, rel=1e-6)
+    assert back.counts_per_electron == image.counts_per_electron
+    assert back.frame_time_s == image.frame_time_s
+    assert back.provenance["recipe"] == image.provenance["recipe"]
+    assert back.provenance["origin"] == {"source": "/scope/run 7.dm4", "format": "DM4", "reader": "x 1"}
+    assert back.provenance["source"] == str(path)
+    assert leftovers(tmp_path, path.name) == []
+    # the first source stays through a second generation
+    write(back, tmp_path / f"b{ending}")
+    assert read(tmp_path / f"b{ending}").provenance["origin"]["source"] == "/scope/run 7.dm4"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@given(
+    size=st.tuples(*[st.floats(1e-3, 1e5)] * 2),
+    gain=st.none() | st.floats(1e-3, 1e5),
+    time=st.none() | st.floats(1e-6, 1e4),
+    dtype=st.sampled_from(["u1", "i1", "u2", ">u2", "i2", "u4", "i4", "f4", "f8", "f2", "?"]),
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_round_trip(tmp_path_factory, ending, size, gain, time, dtype, shape):
+    path = tmp_path_factory.mktemp("x") / f"a{ending}"
+    data = (np.arange(np.prod(shape)).reshape(shape) % 2**7).astype(dtype)
+    back = read(write(Image(data, size, gain, time), path))
+    np.testing.assert_array_equal(back.frames(0, 9), data)
+    kept = {"f": "f4", "b": "u1"}.get(data.dtype.kind, data.dtype.newbyteorder("="))
+    assert back.data.dtype == np.dtype(kept)
+    assert back.pixel_size_nm == pytest.approx(size, rel=1e-5)
+    assert (back.counts_per_electron, back.frame_time_s) == (gain, time)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_unknown_stays_unknown(tmp_path, movie, ending):
+    back = read(write(Image(movie.data), tmp_path / f"a{ending}"))
+    assert (back.pixel_size_nm, back.counts_per_electron, back.frame_time_s) == (None, None, None)
+
+
+def test_other_programs_see_the_calibration(tmp_path, movie):
+    with tifffile.TiffFile(write(movie, tmp_path / "a.tif")) as tif:
+        assert (tif.is_imagej, len(tif.pages), tif.series[0].axes) == (True, 5, "TYX")
+        meta = tif.imagej_metadata
+        assert (meta["images"], meta["frames"], meta["unit"], meta["finterval"]) == (5, 5, "nm", 0.04)
+        x, y = (tif.pages[0].tags[f"{axis}Resolution"].value for axis in "XY")
+        assert (x[1] / x[0], y[1] / y[0]) == pytest.approx((0.21, 0.35))
+        assert tif.pages[0].tags["ResolutionUnit"].value == 1
+    with tifffile.TiffFile(write(movie, tmp_path / "a.ome.tif")) as tif:
+        pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+        assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == (0.21, "nm")
+        assert (pixels["PhysicalSizeY"], pixels["SizeT"]) == (0.35, 5)
+        np.testing.assert_array_equal(tif.asarray(), movie.data)
+
+
+def test_ome_zarr_is_read_by_its_reference_reader(tmp_path, movie):
+    from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
+
+    node = next(iter(Reader(parse_url(write(movie, tmp_path / "a.zarr")))()))
+    np.testing.assert_array_equal(node.data[0], movie.data)
+    assert [axis.get("unit") for axis in node.metadata["axes"]] == ["second", "nanometer", "nanometer"]
+    assert node.metadata["coordinateTransformations"][0][0]["scale"] == [0.04, 0.35, 0.21]
+
+
+def test_big_tiff(tmp_path):
+    like = Image(np.zeros((1500, 1000), np.float32))
+    with open_writer(tmp_path / "a.tif", like, 800, job={}) as writer:
+        writer.write(799, np.full((1, 1500, 1000), 7, np.float32))
+        # what is not written is a hole in the file: no disk is filled here
+        with tifffile.TiffFile(tmp_path / "a.tif.partial") as tif:
+            assert tif.is_bigtiff
+            assert tif.series[0].shape == (800, 1500, 1000)
+            assert tif.pages[799].asarray()[3, 4] == 7
+        writer.discard()
+    assert leftovers(tmp_path, "") == []
+
+
+def test_no_64_bit_integers_in_ome_tiff(tmp_path):
+    image = Image(np.ones((2, 3), np.int64))
+    with pytest.raises(ValueError, match=r"no int64 pixels; write \.tif or \.zarr"):
+        write(image, tmp_path / "a.ome.tif")
+    assert leftovers(tmp_path, "") == []
+    assert read(write(image, tmp_path / "a.tif")).data.dtype == np.int64
+
+
+def test_large_frames_are_cut_into_chunks_and_read_whole(tmp_path):
+    data = np.random.default_rng(0).random((2, 2500, 3000), dtype=np.float32)
+    back = read(write(Image(data), tmp_path / "a.zarr"))
+    assert len(list((tmp_path / "a.zarr/0/0").rglob("*"))) > 2
+    assert back.data.chunks[1:] == ((2500,), (3000,))
+    np.testing.assert_array_equal(back.frames(1, 2)[0], data[1])
+
+
+def test_copying_keeps_memory_bounded(tmp_path):
+    frame = np.random.default_rng(0).random((500, 512), dtype=np.float32)
+    with open_writer(tmp_path / "a.tif", Image(frame), 200, job={}) as writer:
+        for i in range(200):
+            writer.write(i, frame[None])
+        writer.finish()
+    image = read(tmp_path / "a.tif")
+    write(image.with_data(image.data[:40]), tmp_path / "warm.zarr")
+    tracemalloc.start()
+    try:
+        write(image, tmp_path / "b.zarr")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 130e6 < image.data.nbytes
+
+
+@pytest.mark.parametrize("ending", [".png", "", ".dm4"])
+def test_unknown_ending(tmp_path, movie, ending):
+    with pytest.raises(ValueError, match=r"use one of \.tif"):
+        write(movie, tmp_path / f"a{ending}")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_existing_output_is_kept_until_the_new_one_is_complete(tmp_path, movie, ending):
+    path = tmp_path / f"a{ending}"
+    write(movie, path)
+    with pytest.raises(ValueError, match="exists already"):
+        write(movie, path)
+    with pytest.raises(ValueError, match="exists already"):
+        open_writer(path, movie, 5, job=JOB, resume=True)
+    with open_writer(path, movie, 5, job=JOB, overwrite=True) as writer:
+        writer.write(0, movie.data + 1)
+        np.testing.assert_array_equal(read(path).data, movie.data)
+        writer.finish()
+    np.testing.assert_array_equal(read(path).data, movie.data + 1)
+    assert leftovers(tmp_path, path.name) == []
+
+
+def test_a_failing_source_leaves_nothing(tmp_path, movie):
+    import dask.array as da
+
+    def fail(block):
+        raise ValueError("lost")
+
+    data = da.from_array(movie.data, chunks=(1, -1, -1)).map_blocks(
+        fail, dtype="f4", meta=np.empty((0, 0, 0))
+    )
+    with pytest.raises(ValueError, match="lost"):
+        write(movie.with_data(data), tmp_path / "a.tif")
+    assert leftovers(tmp_path, "") == []
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_frames_in_any_order_then_resume(tmp_path, movie, ending):
+    path = tmp_path / f"a{ending}"
+    with pytest.raises(KeyboardInterrupt), open_writer(path, movie, 5, job=JOB) as writer:
+        writer.write(3, movie.data[3:])
+        writer.write(1, movie.data[1:2])
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with open_writer(path, movie, 5, job=JOB, resume=True) as writer:
+        assert writer.done == {1, 3, 4}
+        with pytest.raises(ValueError, match="2 of 5 frames missing, first 0"):
+            writer.finish()
+        writer.write(0, movie.data[:1])
+        writer.write(2, movie.data[2:3])
+        writer.update_provenance({"device": "cpu µ", "long": "x" * 5000})
+        assert writer.finish() == path
+    back = read(path)
+    np.testing.assert_array_equal(back.data, movie.data)
+    assert back.provenance["device"] == "cpu µ"
+    assert leftovers(tmp_path, path.name) == []
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_resume_of_another_job_is_refused(tmp_path, movie, ending):
+    path = tmp_path / f"a{ending}"
+    with open_writer(path, movie, 5, job=JOB) as writer:
+        writer.write(0, movie.data[:2])
+    with pytest.raises(ValueError, match="model was 'abc', is 'xyz'"):
+        open_writer(path, movie, 5, job={**JOB, "model": "xyz"}, resume=True)
+    with pytest.raises(ValueError, match=r"shape was \[5, 7, 12\], is \[4, 7, 12\]"):
+        open_writer(path, movie, 4, job=JOB, resume=True)
+    with open_writer(path, movie, 5, job=JOB) as writer:  # without resume: start over
+        assert writer.done == frozenset()
+        writer.discard()
+    with open_writer(path, movie, 5, job=JOB, resume=True) as writer:  # nothing to resume
+        assert writer.done == frozenset()
+        writer.discard()
+    assert leftovers(tmp_path, "") == []
+
+
+def test_a_torn_journal_line_does_not_count(tmp_path, movie):
+    path = tmp_path / "a.tif"
+    journal = tmp_path / "a.tif.partial.journal"
+    with open_writer(path, movie, 5, job=JOB) as writer:
+        writer.write(2, movie.data[2:4])
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b"4")
+    with open_writer(path, movie, 5, job=JOB, resume=True) as writer:
+        assert writer.done == {2, 3}
+        writer.write(1, movie.data[1:2])
+    assert journal.read_bytes() == whole + b"1 2\n"
+    journal.write_bytes(whole[:10])  # killed while the first line was written
+    with open_writer(path, movie, 5, job=JOB, resume=True) as writer:
+        assert writer.done == frozenset()
+        writer.discard()
+
+
+def test_frames_that_do_not_fit(tmp_path, movie):
+    with open_writer(tmp_path / "a.tif", movie, 5, job=JOB) as writer:
+        for start, frames in ((0, movie.data.swapaxes(1, 2)), (3, movie.data[:3]), (-1, movie.data[:1])):
+            with pytest.raises(ValueError, match="do not fit"):
+                writer.write(start, frames)
+        writer.discard()
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(0, movie.data[:1])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_single_frame(tmp_path, movie, ending):
+    path = tmp_path / f"a{ending}"
+    with open_writer(path, movie, None, job=JOB) as writer:
+        writer.write(0, movie.data[2:3])
+        writer.finish()
+    back = read(path)
+    assert back.data.shape == (7, 12)
+    np.testing.assert_array_equal(back.data, movie.data[2])
+
+
+def test_the_array_fills_while_it_is_looked_at(tmp_path, movie):
+    with open_writer(tmp_path / "a.zarr", movie, 5, job=JOB) as writer:
+        view = writer.data
+        assert (view.shape, view.dtype) == ((5, 7, 12), np.float32)
+        writer.write(2, movie.data[2:3])
+        np.testing.assert_array_equal(view[2], movie.data[2])
+        assert not np.asarray(view[1]).any()
+        writer.write(0, movie.data)
+        writer.finish()
+    np.testing.assert_array_equal(view, movie.data)
+    with open_writer(tmp_path / "a.tif", movie, 5, job=JOB) as writer:
+        assert writer.data is None
+        writer.discard()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_two_writers(tmp_path, movie, ending):
+    path = tmp_path / f"a{ending}"
+    with open_writer(path, movie, 5, job=JOB) as writer:
+        for resume in (False, True):
+            with pytest.raises(ValueError, match="another run is writing it"):
+                open_writer(path, movie, 5, job=JOB, resume=resume, overwrite=True)
+        writer.write(0, movie.data)
+        writer.finish()
+    np.testing.assert_array_equal(read(path).data, movie.data)
+
+
+RUN = """
+import sys, numpy as np
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.io import open_writer
+rows, cols = 300, 411
+writer = open_writer(sys.argv[1], Image(np.zeros((rows, cols), "f4"), (0.3, 0.2)), 4000, job={"seed": 1})
+for i in range(4000):
+    writer.write(i, np.full((1, rows, cols), i + 1, "f4"))
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.parametrize("ending", [".tif", ".zarr"])
+@pytest.mark.parametrize("after", [1, 23])
+def test_resume_after_a_kill(tmp_path, ending, after):
+    path = tmp_path / f"a{ending}"
+    with subprocess.Popen([sys.executable, "-c", RUN, str(path)], stdout=subprocess.PIPE, text=True) as run:
+        told = [int(run.stdout.readline()) for _ in range(after)]
+        with pytest.raises(ValueError, match="another run is writing it"):
+            open_writer(path, Image(np.zeros((300, 411))), 4000, job={"seed": 1}, resume=True)
+        os.kill(run.pid, signal.SIGKILL)
+        told += [int(line) for line in run.stdout if line.endswith("\n")]
+    assert not path.exists()
+    like = Image(np.zeros((300, 411), "f4"), (0.3, 0.2))
+    with open_writer(path, like, 4000, job={"seed": 1}, resume=True) as writer:
+        assert writer.done >= set(told)
+        done = sorted(writer.done)
+        assert len(done) < 4000
+    # what is recorded as done is in the file
+    journal = json.loads(
+        (tmp_path / f"a{ending}.partial.journal").read_text(encoding="utf-8").splitlines()[0]
+    )
+    if ending == ".zarr":
+        stored = read_partial_zarr(path)
+    else:
+        offset = journal["state"]["offset"]
+        stored = np.memmap(f"{path}.partial", "<f4", "r", offset, (4000, 300, 411))
+    for i in done:
+        assert (np.asarray(stored[i]) == i + 1).all()
+
+
+def read_partial_zarr(path):
+    import zarr
+
+    return zarr.open_array(f"{path}.partial/0", mode="r")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MB."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root on Linux")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True
+    ).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_disk_too_small_is_told_before(small_disk, movie):
+    like = Image(np.zeros((500, 301)))
+    for ending, n_frames in ((".tif", 5), (".zarr", 20)):
+        with pytest.raises(
+            OSError, match=r"needs 0\.003\d* GB, the disk has 0\.002\d* GB free; make room"
+        ) as error:
+            open_writer(small_disk / f"a{ending}", like, n_frames, job=JOB)
+        assert error.value.errno == errno.ENOSPC
+    assert leftovers(small_disk, "") == []
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_disk_full_on_the_way(small_disk, ending):
+    path = small_disk / f"a{ending}"
+    frames = np.random.default_rng(0).random((3, 400, 350), dtype=np.float32)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match=r"the disk is full after \d of 3 frames; make room and resume"):
+        with open_writer(path, Image(frames[0]), 3, job=JOB) as writer:
+            writer.write(0, frames[:1])
+            filler.write_bytes(b"x" * 900_000)
+            for i in (1, 2):
+                writer.write(i, frames[i : i + 1])
+    filler.unlink()
+    assert not path.exists()
+    with open_writer(path, Image(frames[0]), 3, job=JOB, resume=True) as writer:
+        assert 0 in writer.done and 2 not in writer.done
+        for i in {0, 1, 2} - writer.done:
+            writer.write(i, frames[i : i + 1])
+        writer.finish()
+    np.testing.assert_array_equal(read(path).data, frames)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits a process as POSIX does")
+def test_file_size_limit(tmp_path):
+    # the same path as a full disk, where none can be mounted
+    code = RUN.replace(
+        "rows, cols",
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)); rows, cols",
+        1,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.tif")], capture_output=True, text=True, check=False
+    )
+    assert "OSError" in done.stderr.splitlines()[-1]
+    assert "the disk is full after 0 of 4000 frames" in done.stderr
+    assert leftovers(tmp_path, "") == []
+
+
+def test_missing_and_read_only_folder(tmp_path, movie):
+    with pytest.raises(FileNotFoundError, match="no such folder; create it first"):
+        write(movie, tmp_path / "none" / "a.tif")
+    folder = tmp_path / "fixed"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        folder.chmod(0o500)
+    elif subprocess.run(["chattr", "+i", folder], capture_output=True, check=False).returncode:
+        pytest.skip("root writes everywhere, and chattr +i does not work here")
+    try:
+        for ending in ENDINGS:
+            with pytest.raises(PermissionError, match="fixed"):
+                write(movie, folder / f"a{ending}")
+    finally:
+        folder.chmod(0o700) if os.geteuid() != 0 else subprocess.run(["chattr", "-i", folder], check=True)
