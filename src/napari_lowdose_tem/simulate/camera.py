@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, signal
+from scipy import ndimage
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +150,9 @@ def _expose(electrons: Any, camera: Camera, draw: _Draw[Any]) -> Any:
         streaks = camera.row_e * draw.normal((*shape[:-2], lines, 1))
         if camera.streak_e > 0:
             white = draw.normal((*shape[:-2], lines, length))
-            streaks = streaks + camera.streak_e * draw.correlate(white, math.exp(-1 / camera.streak_length_px))
+            streaks = streaks + camera.streak_e * draw.correlate(
+                white, math.exp(-1 / camera.streak_length_px)
+            )
         light = light + (streaks.swapaxes(-1, -2) if camera.streaks_along_columns else streaks)
     if camera.outlier_rate > 0:
         hit = draw.uniform(shape) < camera.outlier_rate
@@ -175,10 +177,12 @@ class _NumpyDraw:
         return self._rng.random(tuple(shape), np.float32)
 
     def correlate(self, white: Floats, decay: float) -> Floats:
+        from scipy import signal  # slow to import
+
         # AR(1) with unit variance from its first sample on
         driven = white * np.float32(math.sqrt(1 - decay**2))
         driven[..., 0] = white[..., 0]
-        return signal.lfilter([1.0], [1.0, -decay], driven).astype(np.float32)
+        return np.asarray(signal.lfilter([1.0], [1.0, -decay], driven), np.float32)
 
     def blur(self, light: Floats, sigma_px: float) -> Floats:
         sigma = (0.0,) * (light.ndim - 2) + (sigma_px, sigma_px)

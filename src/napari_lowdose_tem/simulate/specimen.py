@@ -66,7 +66,7 @@ class Particles:
         if np.isfinite(extinction):
             effective = np.hypot(self.deviation[index], 1) / extinction
             transmitted *= 1 - np.sin(np.pi * thickness_nm * effective) ** 2 / (effective * extinction) ** 2
-        return transmitted
+        return np.asarray(transmitted)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def make_scene(
     rng: np.random.Generator | int | None = None,
     **options: Any,
 ) -> Scene:
-    """Draw a specimen that fills `shape` [px] at `pixel_size_nm` and render it; `options` as `draw_specimen`."""
+    """Draw a specimen that fills `shape` [px] and render it; `options` as `draw_specimen`."""
     rng = np.random.default_rng(rng)
     field_nm = (shape[0] * pixel_size_nm, shape[1] * pixel_size_nm)
     return render(draw_specimen(material, field_nm, rng, pixel_size_nm=pixel_size_nm, **options), shape)
@@ -154,13 +154,14 @@ def draw_specimen(
     median_nm = median_diameter_nm or float(np.exp(rng.uniform(np.log(low), np.log(max(low, high)))))
     if n_particles is None:
         n_particles = 0 if rng.random() < 0.05 else int(np.exp(rng.uniform(np.log(2), np.log(130))))
-    particles = _draw_particles(MATERIALS[material], n_particles, median_nm, field_nm, rng)
+    particles = draw_particles(MATERIALS[material], n_particles, median_nm, field_nm, rng)
     return Specimen(material, field_nm, particles, _draw_support(field_nm, pixel_size_nm, liquid_cell, rng))
 
 
-def _draw_particles(
+def draw_particles(
     material: Material, count: int, median_nm: float, field_nm: tuple[float, float], rng: np.random.Generator
 ) -> Particles:
+    """Draw `count` particles in chains and clusters, of log-normal diameters around `median_nm` [nm]."""
     diameter = median_nm * np.exp(rng.uniform(0.1, 0.5) * rng.standard_normal(count))
     diameter = diameter.clip(0.4 * median_nm, min(3 * median_nm, 220.0))
     center = _aggregate(diameter / 2, field_nm, rng)
@@ -207,16 +208,17 @@ def _draw_crystal(diameter_nm: float, rng: np.random.Generator) -> Floats:
     cube = np.vstack([np.eye(3), -np.eye(3)])
     truncation = rng.uniform(0.8, 1.5)
     distance = np.r_[np.full(8, 1.0), np.full(6, truncation)] * rng.uniform(0.85, 1.15, 14)
-    normal = np.vstack([octahedron, cube]) / np.exp(0.25 * rng.standard_normal(3))  # unequal growth: plates, rods
+    unequal_growth = np.exp(0.25 * rng.standard_normal(3))  # plates, rods
+    normal = np.vstack([octahedron, cube]) / unequal_growth
     distance /= np.linalg.norm(normal, axis=1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    normal = Rotation.random(rng=rng).apply(normal)
+    normal = Rotation.from_quat(rng.standard_normal(4)).apply(normal)
     # scale so that the projected area is that of a circle of the given diameter
     axis = np.linspace(-2.5, 2.5, 48)
     covered = _crystal_thickness(np.c_[normal, distance], axis[:, None], axis[None, :]) > 0
     area = covered.sum() * (axis[1] - axis[0]) ** 2
     scale = diameter_nm / np.sqrt(4 * area / np.pi)
-    return np.c_[normal, distance * scale]
+    return np.column_stack([normal, distance * scale])
 
 
 def _crystal_thickness(planes: Floats, row_nm: Floats, col_nm: Floats) -> Floats:
@@ -229,7 +231,7 @@ def _crystal_thickness(planes: Floats, row_nm: Floats, col_nm: Floats) -> Floats
             top = np.minimum(top, height)
         else:
             bottom = np.maximum(bottom, height)
-    return np.maximum(top - bottom, 0)
+    return np.asarray(np.maximum(top - bottom, 0))
 
 
 def _draw_support(
@@ -266,23 +268,27 @@ def _draw_support(
 
 
 def render(
-    specimen: Specimen, shape: tuple[int, int], shift_nm: tuple[float, float] = (0.0, 0.0), optics: bool = True
+    specimen: Specimen,
+    shape: tuple[int, int],
+    shift_nm: tuple[float, float] = (0.0, 0.0),
+    optics: bool = True,
+    film: Floats | None = None,
 ) -> Scene:
     """Render a specimen on a grid of `shape` pixels spanning its field of view.
 
     `shift_nm` moves the particles and film (not the illumination), as drift does. Without `optics`
-    there is no blur, fringe or veil: the bare projected transmission.
+    there is no blur, fringe or veil: the bare projected transmission. `film`, from `render_film`, saves
+    drawing the same film for every frame of a sequence.
     """
     pixel_nm = specimen.field_nm[0] / shape[0]
     if abs(specimen.field_nm[1] / shape[1] / pixel_nm - 1) > 0.01:
         raise ValueError(f"shape {shape} px and field {specimen.field_nm} nm give pixels that are not square")
     particles, support = specimen.particles, specimen.support
-    log_t = _render_support(support, specimen.field_nm, shape, pixel_nm, shift_nm)
-    truth = []
-    for i in range(len(particles)):
-        row_px, col_px = (particles.center_nm[i] + shift_nm) / pixel_nm - 0.5  # pixel centres are whole numbers
-        _add_particle(log_t, particles, i, row_px, col_px, pixel_nm)
-        truth.append(_truth(particles, i, row_px, col_px))
+    film = render_film(specimen, shape) if film is None else film
+    log_t = _render_support(support, film, pixel_nm, shift_nm)
+    truth = locate(specimen, pixel_nm, shift_nm)
+    for i, entry in enumerate(truth):
+        _add_particle(log_t, particles, i, entry["row_px"], entry["col_px"], pixel_nm)
     image = np.exp(np.maximum(log_t, np.log(_LOWEST_TRANSMISSION)))
     if optics:
         image = _apply_optics(image, support, pixel_nm)
@@ -315,33 +321,49 @@ def _add_particle(
     log_t[r0:r1, c0:c1] += np.log(np.maximum(particles.transmission(i, np.asarray(thickness)), 1e-6))
 
 
-def _truth(particles: Particles, i: int, row_px: float, col_px: float) -> dict[str, float]:
-    facets, diameter = particles.facets[i], float(particles.diameter_nm[i])
-    zero = np.zeros((1, 1))
-    thickness = diameter if facets is None else float(_crystal_thickness(facets, zero, zero)[0, 0])
-    return {
-        "row_px": float(row_px),
-        "col_px": float(col_px),
-        "row_nm": float(particles.center_nm[i, 0]),
-        "col_nm": float(particles.center_nm[i, 1]),
-        "diameter_nm": diameter,
-        "t_min": float(particles.transmission(i, np.array([thickness]))[0]),
-    }
+def locate(
+    specimen: Specimen, pixel_size_nm: float, shift_nm: tuple[float, float] = (0.0, 0.0)
+) -> list[dict[str, float]]:
+    """List where the particles are on a grid, how large, and their lowest transmission beside the film's.
+
+    Pixel centres are whole numbers; nm count from the corner of the view.
+    """
+    particles, zero = specimen.particles, np.zeros((1, 1))
+    found = []
+    for i, facets in enumerate(particles.facets):
+        row_nm, col_nm = particles.center_nm[i] + shift_nm
+        diameter = particles.diameter_nm[i]
+        chord = np.array([diameter]) if facets is None else _crystal_thickness(facets, zero, zero)[0]
+        found.append(
+            {
+                "row_px": float(row_nm / pixel_size_nm - 0.5),
+                "col_px": float(col_nm / pixel_size_nm - 0.5),
+                "row_nm": float(row_nm),
+                "col_nm": float(col_nm),
+                "diameter_nm": float(diameter),
+                "t_center": float(particles.transmission(i, chord)[0]),
+            }
+        )
+    return found
+
+
+def render_film(specimen: Specimen, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Render the transmission of the film alone, without holes, at rest."""
+    support = specimen.support
+    film = _stretch(support.thickness, shape)
+    # one grain every 4 nm or every pixel, whichever is coarser, so that all grids see the same film
+    grains = [max(2, int(min(f / 4.0, s))) for f, s in zip(specimen.field_nm, shape, strict=True)]
+    grain = np.random.default_rng(support.grain_seed).standard_normal(grains)
+    film += support.grain * (_stretch(grain, shape, order=1) if grains != list(shape) else grain)
+    return film * support.film_transmission
 
 
 def _render_support(
-    support: Support,
-    field_nm: tuple[float, float],
-    shape: tuple[int, int],
-    pixel_nm: float,
-    shift_nm: Sequence[float],
+    support: Support, film: Floats, pixel_nm: float, shift_nm: Sequence[float]
 ) -> npt.NDArray[np.float64]:
-    film = _stretch(support.thickness, shape)
-    # one grain every 4 nm or every pixel, whichever is coarser, so that all grids see the same film
-    grains = [max(2, int(min(f / 4.0, s))) for f, s in zip(field_nm, shape, strict=True)]
-    grain = np.random.default_rng(support.grain_seed).standard_normal(grains)
-    film += support.grain * (_stretch(grain, shape, order=1) if grains != list(shape) else grain)
-    film *= support.film_transmission
+    if any(shift_nm):
+        film = ndimage.shift(film, np.asarray(shift_nm) / pixel_nm, order=1, mode="mirror")
+    shape = film.shape
     rows = (np.arange(shape[0])[:, None] + 0.5) * pixel_nm - shift_nm[0]
     cols = (np.arange(shape[1])[None, :] + 0.5) * pixel_nm - shift_nm[1]
     for row, col, radius in support.holes:
@@ -359,14 +381,15 @@ def _apply_optics(image: Floats, support: Support, pixel_nm: float) -> Floats:
     blurred = ndimage.gaussian_filter(image, support.blur_nm / pixel_nm, mode="nearest")
     if support.fringe > 0:
         ring_px = np.hypot(support.blur_nm, support.fringe_nm) / pixel_nm
-        blurred = blurred + support.fringe * (blurred - ndimage.gaussian_filter(blurred, ring_px, mode="nearest"))
+        ring = ndimage.gaussian_filter(blurred, ring_px, mode="nearest")
+        blurred = blurred + support.fringe * (blurred - ring)
     if support.veil > 0:
         blurred = (1 - support.veil) * blurred + support.veil * blurred.mean()
-    return np.maximum(blurred, _LOWEST_TRANSMISSION / 2)
+    return np.asarray(np.maximum(blurred, _LOWEST_TRANSMISSION / 2))
 
 
 def _illumination(support: Support, shape: tuple[int, int]) -> Floats:
     row = np.linspace(0, 1, shape[0])[:, None] - support.beam_center[0]
     col = np.linspace(0, 1, shape[1])[None, :] - support.beam_center[1]
     distance2 = row**2 + col**2
-    return 1 - support.falloff * distance2 / max(float(distance2.max()), 1e-9)
+    return np.asarray(1 - support.falloff * distance2 / max(float(distance2.max()), 1e-9))

@@ -1,0 +1,290 @@
+"""Data sets in the layout of Katsuno et al.: a high-dose frame, two low-dose frames of its field, the next.
+
+::
+
+    folder/
+      silicate/silicate_0001.tif   high dose, 4096²
+               silicate_0002.tif   low dose, 512², same field
+               silicate_0003.tif   low dose again
+               silicate_0004.tif   high dose of the next field …
+               truth.json
+      silicate_movie.ome.tif       low-dose movie
+      silicate_movie_reference.ome.tif  the same without noise
+      silicate_movie_truth.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.io import open_writer, write
+from napari_lowdose_tem.simulate.camera import MEASURED, Camera, expose
+from napari_lowdose_tem.simulate.pair import check_dose, describe, measure_level, simulated_image
+from napari_lowdose_tem.simulate.sequence import Motion, iter_frames
+from napari_lowdose_tem.simulate.specimen import MATERIALS, Specimen, draw_specimen, locate, render
+
+_MOVIE = "_movie.ome.tif"
+_HEADROOM = 3.0  # fringes, noise and hot pixels of a high-dose frame reach this many background levels
+# drift as in the authors' pairs, in low-dose pixels
+_DRIFT_BLUR_PX = 0.5
+_LARGEST_SHIFT_PX = 3.0
+_REPEAT_SHIFT_PX = 0.1
+
+
+@dataclass(frozen=True)
+class DatasetStep:
+    """Progress: `done` of `total` fields and movie frames, and the file written last."""
+
+    done: int
+    total: int
+    path: Path
+
+
+def simulate_dataset(folder: str | Path, materials: Sequence[str] = tuple(MATERIALS), **options: Any) -> Path:
+    """Write a data set; parameters as `iter_dataset`."""
+    for _ in iter_dataset(folder, materials, **options):
+        pass
+    return Path(folder)
+
+
+def iter_dataset(
+    folder: str | Path,
+    materials: Sequence[str] = tuple(MATERIALS),
+    pairs: int = 10,
+    frames: int = 0,
+    *,
+    dose_e_per_px: float = 5.0,
+    seed: int = 0,
+    lde_px: int = 512,
+    hde_px: int = 4096,
+    pixel_size_nm: float = 3.0,
+    hde_dose_e_per_px: float = 1000.0,
+    camera: Camera = MEASURED,
+    motion: Motion | None = None,
+) -> Iterator[DatasetStep]:
+    """Write high/low-dose pairs and movies of simulated specimens with their truth.
+
+    Parameters
+    ----------
+    folder
+        Where to write; created if need be.
+    materials
+        Names out of `MATERIALS`, a folder each.
+    pairs
+        Fields of view per material, each one high- and two low-dose TIFF files (uint16 counts).
+    frames
+        Length of a movie per material; 0 for none.
+    dose_e_per_px
+        Low dose on a bare pixel [e-/px].
+    seed
+        Field k of a material only depends on this and k.
+    lde_px, hde_px
+        Sides of the low- and high-dose frames [px].
+    pixel_size_nm
+        Sampling of the low-dose frames [nm/px].
+    hde_dose_e_per_px
+        High dose on a bare pixel of its own grid [e-/px].
+    camera
+        Detector of the low-dose frames.
+    motion
+        Of the movie, as in `iter_frames`.
+
+    Raises
+    ------
+    ValueError
+        For unknown materials, sizes that do not divide, nothing to do, or output that exists already.
+    """
+    folder, motion = Path(folder), motion or Motion()
+    _check(folder, materials, pairs, frames, lde_px, hde_px)
+    hde_camera = _high_dose_camera(camera, hde_dose_e_per_px)
+    lde = _Exposure(lde_px, pixel_size_nm, dose_e_per_px, camera)
+    hde = _Exposure(hde_px, pixel_size_nm * lde_px / hde_px, hde_dose_e_per_px, hde_camera)
+    total = len(materials) * (pairs + frames)
+    # closed with this generator: a stopped job leaves the truth of what is complete and no partial movie
+    with closing(_iter_paths(folder, materials, pairs, frames, lde, hde, motion, seed)) as paths:
+        for done, path in enumerate(paths, 1):
+            yield DatasetStep(done, total, path)
+
+
+def _iter_paths(
+    folder: Path,
+    materials: Sequence[str],
+    pairs: int,
+    frames: int,
+    lde: _Exposure,
+    hde: _Exposure,
+    motion: Motion,
+    seed: int,
+) -> Generator[Path, None, None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for material in materials:
+        # the place in the table: a material comes out the same whatever it is listed with
+        seeds = [seed, list(MATERIALS).index(material)]
+        if pairs:
+            yield from _iter_pairs(folder / material, material, pairs, lde, hde, seeds)
+        if frames:
+            yield from _iter_movie(folder, material, frames, lde, motion, seeds)
+
+
+@dataclass(frozen=True)
+class _Exposure:
+    """How a field is recorded."""
+
+    side_px: int
+    pixel_size_nm: float
+    dose_e_per_px: float
+    camera: Camera
+
+    def __post_init__(self) -> None:
+        check_dose(self.dose_e_per_px)
+
+    def describe(self, material: str) -> dict[str, Any]:
+        described = describe(material, self.dose_e_per_px, self.camera)
+        return {"side_px": self.side_px, "pixel_size_nm": self.pixel_size_nm} | described
+
+    def take(self, specimen: Specimen, rng: np.random.Generator, shift_nm: tuple[float, float]) -> Image:
+        """Record one frame, uint16 counts."""
+        scene = render(specimen, (self.side_px, self.side_px), shift_nm)
+        counts = expose(scene.transmission * np.float32(self.dose_e_per_px), self.camera, rng)
+        return self.image(counts.clip(0, 65535).astype(np.uint16), specimen.material)
+
+    def image(self, counts: npt.NDArray[Any], material: str) -> Image:
+        return simulated_image(counts, material, self.pixel_size_nm, self.camera, self.describe(material))
+
+
+def _check(folder: Path, materials: Sequence[str], pairs: int, frames: int, lde_px: int, hde_px: int) -> None:
+    if not materials or min(pairs, frames) < 0 or pairs + frames == 0:
+        raise ValueError(
+            f"{pairs} pairs and {frames} frames of {len(materials)} materials: nothing to simulate"
+        )
+    if lde_px < 16 or hde_px % lde_px:
+        raise ValueError(
+            f"high-dose side {hde_px} px must be a multiple of the low-dose side {lde_px} px, 16 at least"
+        )
+    for material in materials:
+        if material not in MATERIALS:
+            raise ValueError(f"unknown material {material!r}; choose from {', '.join(MATERIALS)}")
+        for path in (folder / material, folder / f"{material}{_MOVIE}"):
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                raise ValueError(f"{path}: exists already; choose another folder")
+
+
+def _iter_pairs(
+    folder: Path, material: str, pairs: int, lde: _Exposure, hde: _Exposure, seeds: list[int]
+) -> Iterator[Path]:
+    folder.mkdir(exist_ok=True)
+    fields: list[dict[str, Any]] = []
+    try:
+        for index in range(pairs):
+            rng = np.random.default_rng([*seeds, index])
+            names = [f"{material}_{3 * index + i:04d}.tif" for i in (1, 2, 3)]
+            fields.append(_write_field(folder, names, material, lde, hde, rng))
+            yield folder / names[-1]
+    finally:
+        head = {
+            "material": material,
+            "seed": seeds[0],
+            "lde": lde.describe(material),
+            "hde": hde.describe(material),
+        }
+        note = "row_px, col_px: grid of lde, position in hde; in an lde file they are shifted by its shift_px"
+        _write_json({**head, "note": note, "fields": fields}, folder / "truth.json")
+
+
+def _write_field(
+    folder: Path, names: list[str], material: str, lde: _Exposure, hde: _Exposure, rng: np.random.Generator
+) -> dict[str, Any]:
+    field_nm = lde.side_px * lde.pixel_size_nm
+    specimen = draw_specimen(material, (field_nm, field_nm), rng, pixel_size_nm=lde.pixel_size_nm)
+    blur_nm = rng.uniform(0, _DRIFT_BLUR_PX) * lde.pixel_size_nm
+    support = specimen.support
+    moved = replace(support, blur_nm=float(np.hypot(support.blur_nm, blur_nm)))
+    write(hde.take(replace(specimen, support=moved), rng, (0.0, 0.0)), folder / names[0])
+
+    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0, _LARGEST_SHIFT_PX)
+    repeats = []
+    for name in names[1:]:
+        shift_px = distance * np.array([np.sin(angle), np.cos(angle)]) + rng.normal(0, _REPEAT_SHIFT_PX, 2)
+        row_nm, col_nm = (shift_px * lde.pixel_size_nm).tolist()
+        write(lde.take(specimen, rng, (row_nm, col_nm)), folder / name)
+        repeats.append({"file": name, "shift_px": shift_px.tolist()})
+    particles = locate(specimen, lde.pixel_size_nm)
+    return {
+        "hde": {"file": names[0], "drift_blur_nm": blur_nm},
+        "lde": repeats,
+        "particles": [{"id": i, **entry} for i, entry in enumerate(particles)],
+    }
+
+
+def _iter_movie(
+    folder: Path, material: str, n_frames: int, lde: _Exposure, motion: Motion, seeds: list[int]
+) -> Iterator[Path]:
+    path = folder / f"{material}{_MOVIE}"
+    reference_path = folder / f"{material}_movie_reference.ome.tif"
+    shape = (lde.side_px, lde.side_px)
+    like = lde.image(np.zeros(shape, np.float32), material)
+    rng = np.random.default_rng([*seeds, 2**31])
+    truth = []
+    with (
+        open_writer(path, like, n_frames, job={}) as movie,
+        open_writer(reference_path, like, n_frames, job={}) as reference,
+    ):
+        try:
+            for frame in iter_frames(
+                material, n_frames, shape, lde.pixel_size_nm, lde.dose_e_per_px, lde.camera, rng, motion
+            ):
+                movie.write(frame.index, frame.counts[None])
+                if frame.index == 0:
+                    level = measure_level(frame.scene, frame.counts, lde.camera)
+                noise_free = frame.scene.transmission[None] * level + lde.camera.dark_counts
+                reference.write(frame.index, noise_free)
+                shift_px = [shift / lde.pixel_size_nm for shift in frame.scene.shift_nm]
+                truth.append({"shift_px": shift_px, "particles": frame.scene.truth})
+                yield path
+            reference.finish()
+            head = {
+                "material": material,
+                "seed": seeds[0],
+                "lde": lde.describe(material),
+                "motion": asdict(motion),
+                "reference_counts_at_t1": level,
+            }
+            _write_json({**head, "file": path.name, "frames": truth}, folder / f"{material}_movie_truth.json")
+            movie.finish()
+        except BaseException:
+            movie.discard()
+            reference.discard()
+            raise
+
+
+def _high_dose_camera(camera: Camera, dose_e_per_px: float) -> Camera:
+    """Give the camera unbinned: light spread over more pixels, and a gain that does not saturate uint16."""
+    gain = min(camera.gain, 65535 / (_HEADROOM * dose_e_per_px))
+    return replace(camera, gain=gain, psf_px=1.0, clip=True)
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(
+        json.dumps(_rounded(content), allow_nan=False, separators=(",", ":")), encoding="utf-8"
+    )
+    os.replace(partial, path)
+
+
+def _rounded(value: Any) -> Any:
+    """Seven digits are more than any measurement resolves, and a third of the bytes."""
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(entry) for entry in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
