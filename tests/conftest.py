@@ -1,0 +1,48 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_lowdose_tem.io import read
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Real files of microscopes."""
+    folder = Path(os.environ.get("LOWDOSE_TEM_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not (folder / "formats").is_dir():
+        pytest.skip(f"no real files at {folder}; set LOWDOSE_TEM_DATA to the folder that holds formats/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lde_pair(data_dir):
+    """Two real low-dose frames of one field."""
+    return tuple(read(data_dir / "lde_pair" / f"train_000{i}.tif") for i in (1, 2))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A small network with random weights, in half precision."""
+    import torch
+
+    from napari_lowdose_tem.model import ModelInfo, save_model
+    from napari_lowdose_tem.network import build_network
+    from napari_lowdose_tem.preprocess import RECIPES
+
+    torch.manual_seed(4)
+    architecture = {"name": "light-unet", "channels": [5, 6, 7, 8, 9]}
+    network = build_network(dict(architecture))
+    for parameter in network.parameters():  # the zero-initialised branches would hide most of the network
+        torch.nn.init.normal_(parameter, std=0.2)
+    info = ModelInfo("tiny", "1", architecture, RECIPES["level"])
+    return save_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", network.state_dict(), info)
+
+
+@pytest.fixture
+def counts():
+    """Three low-dose frames, neither square nor symmetric [counts]."""
+    row, col = np.mgrid[:96, :160]
+    background = 5 + 0.01 * row - 0.005 * col
+    return (np.random.default_rng(7).poisson(np.stack([background] * 3)) * 44).astype(np.uint16)

@@ -1,0 +1,31 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_lowdose_tem.tiling import blend_weight, cut_tiles
+
+sizes = st.integers(1, 40).map(lambda n: 32 * n)
+
+
+@given(sizes, sizes, st.integers(128, 900), st.integers(0, 300))
+def test_weights_of_all_tiles_add_up_to_one(rows, cols, tile_px, halo_px):
+    total = np.zeros((rows, cols))
+    for tile in cut_tiles((rows, cols), tile_px, halo_px, 32):
+        total[tile.source] += blend_weight(tile)
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+@given(sizes, st.integers(128, 900), st.integers(0, 300))
+def test_tiles_are_aligned_and_no_larger_than_asked(rows, tile_px, halo_px):
+    for tile in cut_tiles((rows, 64), tile_px, halo_px, 32):
+        assert tile.rows.start % 32 == 0
+        assert tile.rows.stop % 32 == 0
+        assert tile.rows.stop - tile.rows.start <= max(tile_px, rows if rows <= tile_px else tile_px)
+        assert (tile.cols.start, tile.cols.stop) == (0, 64)
+
+
+def test_inner_pixels_keep_their_whole_halo():
+    for tile in cut_tiles((4096, 2048), 1536, 256, 32):
+        for span, size in ((tile.rows, 4096), (tile.cols, 2048)):
+            assert span.start == 0 or span.keep_start - span.start == 256
+            assert span.stop == size or span.stop - span.keep_stop == 256
