@@ -26,19 +26,24 @@ def run_plainly(engine, counts):
         return engine.model.network(torch.from_numpy(padded)[None, None])[0, 0].numpy()[:rows, :cols] * level
 
 
+def assert_close(result, expected, share_of_range):
+    """Largest difference within a share of the expected range (1 for a constant)."""
+    assert np.abs(result - expected).max() <= share_of_range * (np.ptp(expected) or 1.0)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 70), (31, 517), (64, 96), (100, 133), (512, 500)])
 def test_any_size_equals_the_plain_network(engine, shape):
     counts = np.random.default_rng(1).poisson(5.0, shape) * 44.0 + 10
-    np.testing.assert_allclose(engine.enhance(counts), run_plainly(engine, counts), rtol=1e-4, atol=1e-3)
+    assert_close(engine.enhance(counts), run_plainly(engine, counts), 1e-4)
 
 
-@pytest.mark.parametrize("shape", [(31, 517), (700, 1000), (1000, 1333)])
+@pytest.mark.parametrize("shape", [(31, 1317), (1000, 1333)])
 def test_tiled_equals_untiled(tiny_model, engine, shape):
     counts = np.random.default_rng(2).poisson(5.0, shape) * 44
     whole = engine.enhance(counts)
-    with Engine(tiny_model, "cpu", precision="float32", tile_px=672) as tiled:
+    with Engine(tiny_model, "cpu", precision="float32", tile_px=1056) as tiled:
         result = tiled.enhance(counts)
-    assert np.abs(result - whole).max() <= 1e-3 * np.ptp(whole)
+    assert_close(result, whole, 1e-3)
 
 
 @pytest.mark.slow
@@ -49,13 +54,14 @@ def test_tiled_equals_untiled_with_the_shipped_model(shape):
         expected = whole.enhance(counts)
     with Engine("default", "cpu", precision="float32", tile_px=1024) as tiled:
         result = tiled.enhance(counts)
-    assert np.abs(result - expected).max() <= 1e-3 * max(np.ptp(expected), 1e-9)
+    assert_close(result, expected, 1e-3)
 
 
 def test_half_precision_agrees_within_its_digits(tiny_model, engine, counts):
     with Engine(tiny_model, "cpu", precision="bfloat16") as half:
-        difference = half.enhance(counts) - engine.enhance(counts)
-    assert 0 < np.abs(difference).max() < 0.05 * counts.mean()
+        rounded, exact = half.enhance(counts), engine.enhance(counts)
+    assert not np.array_equal(rounded, exact)
+    assert_close(rounded, exact, 0.02)
 
 
 def test_one_level_for_a_stack_keeps_its_brightness_steps(engine):
@@ -65,7 +71,7 @@ def test_one_level_for_a_stack_keeps_its_brightness_steps(engine):
     assert scaling.scale == pytest.approx(frame.mean() * 7 / 3)
     together = engine.enhance(stack.frames(0, 3), scaling)
     alone = engine.enhance(frame, scaling)
-    np.testing.assert_allclose(together[0], alone, rtol=1e-5)
+    assert_close(together[0], alone, 1e-5)
 
 
 def test_dead_pixels_are_filled_and_harm_nothing_far_away(engine, counts):
@@ -79,7 +85,7 @@ def test_dead_pixels_are_filled_and_harm_nothing_far_away(engine, counts):
 def test_big_endian_and_signed_counts_are_read_right(engine, counts):
     expected = engine.enhance(counts)
     for dtype in (">u2", "<i4", ">f4", "float64"):
-        np.testing.assert_allclose(engine.enhance(counts.astype(dtype)), expected, rtol=1e-5)
+        assert_close(engine.enhance(counts.astype(dtype)), expected, 1e-5)
 
 
 @pytest.mark.parametrize("value", [0, -3])
@@ -109,7 +115,7 @@ def test_out_of_memory_halves_batch_then_tile(engine, counts, monkeypatch, kind)
 
     monkeypatch.setattr(engine, "_run", run_in_little_memory)
     output = engine.enhance(counts)
-    assert sizes[:3] == [(3, 96, 160), (1, 96, 160), (1, 96, 128)]
+    assert sizes[:3] == [(3, 96, 160), (1, 96, 160), (1, 96, 96)]
     assert "out of memory" in engine.note
     # tiles this small have no room for the halo; they only have to be near
     assert np.corrcoef(output.ravel(), expected.ravel())[0, 1] > 0.9
