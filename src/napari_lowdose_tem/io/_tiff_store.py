@@ -82,11 +82,12 @@ class TiffStore:
         """Bring the description up to date and the file to the disk."""
         import tifffile
 
-        os.fsync(self._file.fileno())
         self.close()
         description = _description(final, self._shape, self._dtype, like)
         if tifffile.tiffcomment(self._path) != description:
             tifffile.tiffcomment(self._path, description)
+        with open(self._path, "r+b") as file:
+            os.fsync(file.fileno())
 
     def moved(self, final: Path) -> None:
         """Nothing is read from the final file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,7 @@ class _TiffPages(Frames):
 
     def _read_frame(self, handle: Any, index: int) -> npt.NDArray[Any]:
         page = handle.series[0].pages[index]
-        if page is None:
-            raise ValueError("its page is missing")
-        _check_inside(self.path, page, page.parent.filehandle.size)
+        _check_inside(self.path, page)
         frame: npt.NDArray[Any] = page.asarray().reshape(self.shape[1:])
         return frame
 
@@ -84,7 +83,7 @@ def _pixels(path: Path, series: Any, shape: tuple[int, int, int]) -> npt.NDArray
         stored = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
         return pixels(RawFrames(path, shape, stored, evenly(series.dataoffset, shape, stored)))
     for page in (series.keyframe, series[-1]):
-        _check_inside(path, page, page.parent.filehandle.size)
+        _check_inside(path, page)
     if len(series.pages) == shape[0] > 1:
         return _TiffPages(path, shape, series.dtype).dask()
     # one frame, or a compressed volume in one page, which cannot be read in parts
@@ -105,10 +104,11 @@ def _frame_stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
     return shape
 
 
-def _check_inside(path: Path, page: Any, size: int) -> None:
+def _check_inside(path: Path, page: Any) -> None:
     """Raise if strips or tiles of a page lie outside the file; they would be read as zeros."""
     if page is None:
-        return
+        raise ValueError(f"{path}: a page is in a file that is missing; copy all files of the movie")
+    size = os.stat(page.parent.filehandle.path).st_size
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
     if not ends or max(ends) > size:
         raise ValueError(
