@@ -1,0 +1,1 @@
+"""The docks and other contributions to napari; the only place that knows Qt."""

@@ -1,0 +1,69 @@
+"""Small parts the docks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt
+from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
+
+ERROR_COLOR = "#ff6b6b"
+
+
+class Dock(QWidget):
+    """A dock's widget that says when it is closed, however that happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._endings: list[Callable[[], Any]] = []
+
+    def ends_with(self, *endings: Callable[[], Any]) -> None:
+        """Call these once when the dock is closed or deleted."""
+        pending = self._endings
+        pending.extend(endings)
+        self.destroyed.connect(lambda: _run_all(pending))
+
+    def event(self, event: QEvent) -> bool:
+        """Notice being taken out of the dock area: napari then only drops its reference."""
+        is_out = event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if is_out or event.type() == QEvent.Type.Close:
+            _run_all(self._endings)
+        return bool(super().event(event))
+
+
+class Note(QLabel):
+    """Small text below a field, hidden when empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.setVisible(False)
+
+    def show_text(self, text: str, is_error: bool = False) -> None:
+        """Show a text, red for errors."""
+        show_message(self, text, is_error)
+
+
+def show_message(label: QLabel, text: str, is_error: bool) -> None:
+    """Show one line, red for errors; nothing hides the label."""
+    label.setText(text)
+    label.setStyleSheet(f"color: {ERROR_COLOR}" if is_error else "color: palette(mid)")
+    label.setVisible(bool(text))
+
+
+def choose(box: QComboBox, items: Sequence[tuple[str, Any]] | None, value: Any) -> None:
+    """Fill a box with (text, value) where that changed, and choose a value; tells nobody."""
+    with QSignalBlocker(box):
+        if items is not None and items != [(box.itemText(i), box.itemData(i)) for i in range(box.count())]:
+            box.clear()
+            for text, data in items:
+                box.addItem(text, data)
+                box.setItemData(box.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
+        box.setCurrentIndex(box.findData(value))
+
+
+def _run_all(endings: list[Callable[[], Any]]) -> None:
+    while endings:
+        endings.pop(0)()

@@ -1,0 +1,160 @@
+"""Jobs in a thread: the only file that knows threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import WorkerBase, create_worker
+from superqt.utils._qthreading import WorkerBaseSignals
+
+_WAITING = 4  # reports not yet seen by the GUI thread before the job pauses, so that frames do not pile up
+
+
+class Job(QObject):
+    """A generator of progress run in a thread; signals arrive on the thread that made the job.
+
+    One of `finished` (with the last progress), `errored` and `cancelled` ends it, after the generator is
+    closed and has given back what it held.
+
+    Parameters
+    ----------
+    steps
+        Makes the generator, in the thread; everything it needs is frozen in it.
+    title
+        What napari says is still running when its window is closed; nothing for jobs not worth asking.
+    """
+
+    started = Signal()
+    progress = Signal(object)
+    finished = Signal(object)
+    errored = Signal(object)
+    cancelled = Signal()
+
+    def __init__(
+        self, steps: Callable[[], Iterator[Any]], title: str = "", parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._is_cancelled = False
+        self._is_running = False
+        self._last: Any = None
+        self._error: Exception | None = None
+        self._worker = _make_worker(_Steps(steps, title))
+        self._worker.yielded.connect(self._on_yielded)
+        self._worker.errored.connect(self._on_errored)
+        self._worker.finished.connect(self._on_finished)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._is_running
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was told to stop."""
+        return self._is_cancelled
+
+    def start(self) -> None:
+        """Start it."""
+        self._is_running = True
+        self._worker.start()
+        self.started.emit()
+
+    def cancel(self) -> None:
+        """Stop it at its next step; nothing it still reports is passed on."""
+        self._is_cancelled = True
+        self._worker.quit()
+
+    def _on_yielded(self, progress: Any) -> None:
+        self._worker.seen()
+        if not self._is_cancelled:
+            self._last = progress
+            self.progress.emit(progress)
+
+    def _on_errored(self, error: Exception) -> None:
+        self._error = error
+
+    def _on_finished(self) -> None:
+        self._is_running = False
+        # napari itself stops workers when its window closes
+        if self._is_cancelled or self._worker.abort_requested:
+            self.cancelled.emit()
+        elif self._error is not None:
+            self.errored.emit(self._error)
+        else:
+            self.finished.emit(self._last)
+
+
+class _Steps:
+    """A named factory of steps; napari shows its text."""
+
+    def __init__(self, make: Callable[[], Iterator[Any]], title: str) -> None:
+        self.make, self.title = make, title
+
+    def __call__(self) -> Iterator[Any]:
+        return self.make()
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class _Signals(WorkerBaseSignals):
+    yielded = Signal(object)
+    aborted = Signal()
+
+
+class _Worker(WorkerBase):
+    """superqt's worker, so that napari waits for it on closing, with a loop of its own.
+
+    superqt's generator worker takes a RuntimeError for a deleted Qt object and reports nothing, and every
+    worker changes the warning filters of the whole process; torch raises RuntimeError for nearly everything.
+    """
+
+    def __init__(self, steps: Callable[[], Iterator[Any]]) -> None:
+        super().__init__(SignalsClass=_Signals)
+        self._steps = steps
+        self._room = threading.Semaphore(_WAITING)
+
+    def seen(self) -> None:
+        self._room.release()
+
+    def run(self) -> None:
+        self.started.emit()
+        self._running = True
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - the job's boundary
+            self.errored.emit(error)
+        self._running = False
+        if self.abort_requested:
+            self.aborted.emit()
+        self.finished.emit()
+        self._finished.emit(self)
+
+    def _work(self) -> None:
+        if self.abort_requested:
+            return
+        steps = self._steps()
+        try:
+            for step in steps:
+                while not self.abort_requested and not self._room.acquire(timeout=0.05):
+                    pass
+                if self.abort_requested:
+                    return
+                self.yielded.emit(step)
+        finally:
+            # here, in the thread: it frees the device's memory and the output's lock
+            steps.close()  # type: ignore[attr-defined]
+
+
+def _make_worker(steps: _Steps) -> _Worker:
+    if not steps.title:
+        return _Worker(steps)
+    try:
+        from napari.qt.threading import create_worker as create
+    except ImportError:
+        create = create_worker
+    # napari's registers the job, so that closing the window asks first
+    return create(steps, _worker_class=_Worker, _start_thread=False, _ignore_errors=True)

@@ -1,0 +1,88 @@
+"""What napari.yaml names beside the docks: reader, writer, sample data, menu commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _layers
+
+if TYPE_CHECKING:
+    import napari
+
+    from ._layers import LayerTuple
+
+_PLUGIN = "napari-lowdose-tem"
+_MOVIE_SHAPE = (50, 256, 320)
+_FRAME_TIME_S = 0.1
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] | None:
+    """Return a reader for files or a folder, or None when they are of another kind."""
+    from napari_lowdose_tem.io import can_read
+
+    from .loading import is_data_set
+
+    paths = [path] if isinstance(path, str | Path) else path
+    return _read if all(can_read(p) or is_data_set(Path(p)) for p in paths) else None
+
+
+def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write an image layer with its pixel size, frame time, gain and provenance.
+
+    Raises
+    ------
+    ValueError
+        When the layer is no stack or frame of counts, or still reads from the file to be replaced.
+    """
+    from napari_lowdose_tem.io import write
+
+    if attributes.get("rgb"):
+        raise ValueError(f"{path}: a colour image; colours are not counts, save it with napari's own writer")
+    image = _layers.image_from_data(data, attributes)
+    source = image.provenance.get("source")
+    if image.is_lazy and source and Path(source) == Path(path).absolute():
+        raise ValueError(f"{path}: the layer still reads its frames from this file; choose another name")
+    return [str(write(image, path, overwrite=True))]
+
+
+def sample_pair() -> list[LayerTuple]:
+    """Simulate a high-dose and a low-dose image of one field; the particles' truth is in the metadata."""
+    from napari_lowdose_tem.simulate import simulate_pair
+
+    high, low, scene = simulate_pair(
+        "silicate", shape=(512, 512), pixel_size_nm=3.0, dose_e_per_px=5.0, rng=4
+    )
+    truth = {"truth": scene.truth}
+    return [_sample(high, "HDE sample", truth), _sample(low, "LDE sample", truth)]
+
+
+def sample_movie() -> list[LayerTuple]:
+    """Simulate a low-dose movie of moving particles; their truth, frame by frame, is in the metadata."""
+    from napari_lowdose_tem.simulate import make_sequence
+
+    n_frames, *shape = _MOVIE_SHAPE
+    _, movie, truth = make_sequence(
+        "silicate", n_frames=n_frames, shape=tuple(shape), pixel_size_nm=3.0, dose_e_per_px=5.0, rng=4
+    )
+    movie = movie.with_data(movie.data, frame_time_s=_FRAME_TIME_S)
+    return [_sample(movie, "LDE movie", {"truth": truth})]
+
+
+def enhance_stack(viewer: napari.viewer.Viewer) -> None:
+    """Open the Enhance dock on the selected layer, ready to start on the whole stack."""
+    _, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, "Enhance")
+    dock.prepare_batch()
+
+
+def _read(paths: str | Sequence[str]) -> list[LayerTuple]:
+    from .loading import iter_layers
+
+    return list(iter_layers([paths] if isinstance(paths, str | Path) else paths))
+
+
+def _sample(image: Any, name: str, truth: dict[str, Any]) -> LayerTuple:
+    data, attributes, kind = _layers.layer_tuple(image, name)
+    attributes["metadata"] |= truth
+    return data, attributes, kind
