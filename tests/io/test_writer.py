@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -269,6 +270,14 @@ def test_the_array_fills_while_it_is_looked_at(tmp_path, movie):
     with open_writer(tmp_path / "a.tif", movie, 5, job=JOB) as writer:
         assert writer.data is None
         writer.discard()
+
+
+def test_another_thread_may_write(tmp_path, movie):
+    with open_writer(tmp_path / "a.tif", movie, 5, job=JOB) as writer:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(writer.write, 0, movie.data).result()
+            pool.submit(writer.finish).result()
+    np.testing.assert_array_equal(read(tmp_path / "a.tif").data, movie.data)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

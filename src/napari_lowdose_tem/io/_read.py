@@ -81,8 +81,8 @@ def _reader(path: Path) -> Callable[[Path], Image]:
 
         frame_files(path)
         return read_folder
-    if path.is_dir() != (suffix == ".zarr") and suffix in _READERS:
-        raise ValueError(f"{path}: a {'folder' if path.is_dir() else 'file'} cannot be {suffix}; rename it")
+    if path.is_file() and suffix == ".zarr":
+        raise ValueError(f"{path}: a file, but a Zarr is a folder; open the folder, or unpack it")
     if path.is_dir():
         suffix = ".zarr"
     if suffix not in _READERS:

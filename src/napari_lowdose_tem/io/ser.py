@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from napari_lowdose_tem import __version__
 from napari_lowdose_tem.image import Image
 
 from ._frames import RawFrames, pixels
@@ -47,7 +48,7 @@ def read_ser(path: Path) -> Image:
         raise ValueError(f"{path}: pixels of type {code} ({dtype}) are no counts; export a real image")
     starts = [offset + struct.calcsize(_FRAME_HEADER) for offset in offsets]
     frames = RawFrames(path, (len(starts), rows, cols), dtype, starts, flip_rows=True)
-    provenance: dict[str, Any] = {"format": "SER", "reader": "napari-lowdose-tem"}
+    provenance: dict[str, Any] = {"format": "SER", "reader": f"napari-lowdose-tem {__version__}"}
     unit = "1/m" if "diffraction" in _mode(path) else "m"
     size, note = pixel_size_nm(y_m, x_m, unit, unit)
     if note:

@@ -147,7 +147,8 @@ class StackWriter:
         self._partial = path.with_name(f"{path.name}.partial")
         self._journal = Journal(path.with_name(f"{path.name}.partial.journal"))
         self._store: TiffStore | ZarrStore | None = None
-        self._lock = FileLock(path.with_name(f"{path.name}.lock"))
+        # opened in one thread, it may be written to in another
+        self._lock = FileLock(path.with_name(f"{path.name}.lock"), thread_local=False)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -164,7 +165,7 @@ class StackWriter:
 
     @property
     def done(self) -> frozenset[int]:
-        """Indices of the frames finished so far, those of an earlier run included."""
+        """The indices of the frames finished so far, those of an earlier run included."""
         return frozenset(np.flatnonzero(self._done).tolist())
 
     @property
@@ -258,7 +259,7 @@ class StackWriter:
 
     def _open(self, job: dict[str, Any], resume: bool) -> None:
         store = _STORES[self.path.suffix.lower()]
-        wanted = {"job": job, "shape": list(self._shape), "dtype": self._dtype.name}
+        wanted = {"job": job, "output shape": list(self._shape), "output type": self._dtype.name}
         found = self._journal.read() if resume and self._partial.exists() else None
         if found is not None:
             header, ranges = found
