@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.preprocess import measure_level
 
 Floats = npt.NDArray[np.float64]
 
@@ -115,7 +116,7 @@ def photon_transfer(
     if counts_per_electron is not None and not counts_per_electron > 0:
         raise ValueError(f"gain {counts_per_electron} counts/e- is not positive; leave it out if unknown")
     pairs = _pairs(frames, second)
-    mean = float(np.mean([pair.mean() for pair in pairs]))
+    mean = float(np.mean([measure_level(pair[np.isfinite(pair)]) for pair in pairs]))
     if not mean > 0:
         raise ValueError(f"mean of {mean:.4g} counts: no signal; subtract the dark level, not more")
     pixels, blocks = _fit_windows(pairs, 1), _fit_windows(pairs, _BLOCK_PX)
@@ -179,11 +180,10 @@ def _fit_windows(pairs: list[Floats], block_px: int) -> TransferFit:
     Mean and variance of the same pixels err together (skewed noise), and an error in the mean flattens an
     ordinary line; those of different rows err apart.
     """
-    mean, variance = (
-        np.concatenate(part) for part in zip(*(_windows(p, block_px) for p in pairs), strict=True)
-    )
-    keep = np.isfinite(mean + variance).all(axis=1)
-    for _ in range(2):  # again without windows where something moved or an X-ray hit
+    windows = [_windows(pair, block_px) for pair in pairs]
+    mean, variance = (np.concatenate(part) for part in zip(*windows, strict=True))
+    keep = finite = np.isfinite(mean + variance).all(axis=1)
+    for _ in range(3):  # again without windows where something moved or an X-ray hit
         m, v = mean[keep], variance[keep]
         m0, v0 = m.mean(), v.mean()
         products = (m[:, 0] - m0) * (v[:, 1] - v0) + (m[:, 1] - m0) * (v[:, 0] - v0)
@@ -193,8 +193,8 @@ def _fit_windows(pairs: list[Floats], block_px: int) -> TransferFit:
         gain = products.sum() / contrast.sum()
         gain_se = np.sqrt(np.sum((products - gain * contrast) ** 2)) / contrast.sum()
         residual = variance.mean(axis=1) - (v0 + gain * (mean.mean(axis=1) - m0))
-        spread = 1.4826 * np.median(np.abs(residual[keep] - np.median(residual[keep])))
-        keep &= np.abs(residual) <= _OUTLIER * spread
+        residual -= np.median(residual[keep])
+        keep = finite & (np.abs(residual) <= _OUTLIER * 1.4826 * np.median(np.abs(residual[keep])))
     return TransferFit(block_px, float(gain), float(gain_se), float(v0 - gain * m0), float(v0 / m0))
 
 
@@ -217,7 +217,7 @@ def _clipping(pairs: list[Floats], mean: float) -> tuple[float, bool]:
     values = np.concatenate([pair.ravel() for pair in pairs])
     zeros = float(np.mean(values == 0))
     above = float(np.mean((values > 0) & (values <= 0.1 * mean)))
-    return zeros, bool(values.min() >= 0 and zeros > above > 0)
+    return zeros, bool(np.nanmin(values) >= 0 and zeros > above > 0)
 
 
 def _assumption(method: str, clipped_share: float) -> str:

@@ -1,4 +1,4 @@
-"""Counts to network input and back: dark current, the recipes a model file names, photon transfer."""
+"""Counts to network input and back: dark current and the recipes a model file names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_lowdose_tem.image import Image
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,8 +49,8 @@ class Scaling:
         """Return float32 network input; pixels that are not finite become the background level."""
         scaled = (np.asarray(counts, np.float32) - np.float32(self.offset)) / np.float32(self.scale)
         # NaN marks dead pixels: a neutral value keeps them from spreading through the network
-        scaled = np.nan_to_num(scaled, copy=False, nan=1.0, posinf=self.high, neginf=self.low)
-        return np.clip(scaled, self.low, self.high, out=scaled)
+        scaled = np.nan_to_num(scaled, nan=1.0, posinf=self.high, neginf=self.low)
+        return np.asarray(np.clip(scaled, self.low, self.high), np.float32)
 
     def to_counts(self, output: npt.NDArray[Any]) -> Floats:
         """Return network output in counts, float32."""
@@ -128,3 +130,36 @@ def _block_mean(image: npt.NDArray[Any], rows: int, cols: int) -> npt.NDArray[An
     height, width = (image.shape[-2] // rows) * rows, (image.shape[-1] // cols) * cols
     blocks = image[..., :height, :width].reshape(*image.shape[:-2], height // rows, rows, width // cols, cols)
     return np.asarray(blocks.mean(axis=(-3, -1)))
+
+
+def subtract_dark(image: Image, dark: Image | npt.NDArray[Any]) -> Image:
+    """Subtract a dark reference.
+
+    Parameters
+    ----------
+    image
+        Frame or stack [counts]; a lazy stack stays lazy.
+    dark
+        Frame without beam, or a stack of them that is averaged [counts].
+
+    Returns
+    -------
+    float32 counts, not clipped: negative noise belongs to the mean.
+
+    Raises
+    ------
+    ValueError
+        For a dark reference of another shape.
+    """
+    dark = dark if isinstance(dark, Image) else Image(np.asarray(dark), name="array")
+    if dark.frame_shape != image.frame_shape:
+        raise ValueError(
+            f"dark reference of {dark.frame_shape} px for frames of {image.frame_shape} px; "
+            "record it with the same binning and area"
+        )
+    level = np.zeros(dark.frame_shape)
+    for i in range(dark.n_frames):
+        level += dark.frames(i, i + 1)[0]
+    level = (level / dark.n_frames).astype(np.float32)
+    note = {"name": dark.name, "frames": dark.n_frames, "mean_counts": float(level.mean())}
+    return image.with_data(image.data.astype(np.float32) - level).with_provenance(dark=note)

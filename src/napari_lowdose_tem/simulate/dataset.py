@@ -29,7 +29,14 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import open_writer, write
 from napari_lowdose_tem.simulate.camera import MEASURED, Camera, expose
-from napari_lowdose_tem.simulate.pair import check_dose, describe, measure_level, simulated_image
+from napari_lowdose_tem.simulate.pair import (
+    FINER,
+    area_mean,
+    check_dose,
+    describe,
+    measure_level,
+    simulated_image,
+)
 from napari_lowdose_tem.simulate.sequence import Motion, iter_frames
 from napari_lowdose_tem.simulate.specimen import MATERIALS, Specimen, draw_specimen, locate, render
 
@@ -50,9 +57,15 @@ class DatasetStep:
     path: Path
 
 
-def simulate_dataset(folder: str | Path, materials: Sequence[str] = tuple(MATERIALS), **options: Any) -> Path:
+def simulate_dataset(
+    folder: str | Path,
+    materials: Sequence[str] = tuple(MATERIALS),
+    pairs: int = 10,
+    frames: int = 0,
+    **options: Any,
+) -> Path:
     """Write a data set; parameters as `iter_dataset`."""
-    for _ in iter_dataset(folder, materials, **options):
+    for _ in iter_dataset(folder, materials, pairs, frames, **options):
         pass
     return Path(folder)
 
@@ -107,7 +120,7 @@ def iter_dataset(
     folder, motion = Path(folder), motion or Motion()
     _check(folder, materials, pairs, frames, lde_px, hde_px)
     hde_camera = _high_dose_camera(camera, hde_dose_e_per_px)
-    lde = _Exposure(lde_px, pixel_size_nm, dose_e_per_px, camera)
+    lde = _Exposure(lde_px, pixel_size_nm, dose_e_per_px, camera, FINER)
     hde = _Exposure(hde_px, pixel_size_nm * lde_px / hde_px, hde_dose_e_per_px, hde_camera)
     total = len(materials) * (pairs + frames)
     # closed with this generator: a stopped job leaves the truth of what is complete and no partial movie
@@ -144,6 +157,7 @@ class _Exposure:
     pixel_size_nm: float
     dose_e_per_px: float
     camera: Camera
+    finer: int = 1  # points a pixel side
 
     def __post_init__(self) -> None:
         check_dose(self.dose_e_per_px)
@@ -154,8 +168,9 @@ class _Exposure:
 
     def take(self, specimen: Specimen, rng: np.random.Generator, shift_nm: tuple[float, float]) -> Image:
         """Record one frame, uint16 counts."""
-        scene = render(specimen, (self.side_px, self.side_px), shift_nm)
-        counts = expose(scene.transmission * np.float32(self.dose_e_per_px), self.camera, rng)
+        fine = render(specimen, (self.side_px * self.finer, self.side_px * self.finer), shift_nm)
+        electrons = area_mean(fine.transmission, self.finer) * np.float32(self.dose_e_per_px)
+        counts = expose(electrons, self.camera, rng)
         return self.image(counts.clip(0, 65535).astype(np.uint16), specimen.material)
 
     def image(self, counts: npt.NDArray[Any], material: str) -> Image:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.simulate.camera import MEASURED, Camera, expose
-from napari_lowdose_tem.simulate.specimen import Scene, draw_specimen, render
+from napari_lowdose_tem.simulate.specimen import Scene, draw_specimen, locate, render
 
 Floats = npt.NDArray[np.float32]
 
 _HDE_E_PER_LDE_PX = 64_000.0  # 1,000 e- on each of 8 × 8 unbinned pixels
-_FINER = 2  # sampling of the reference within a low-dose pixel
+FINER = 2
+"""Points a pixel side that a pair is rendered with: thickness fringes are narrower than a low-dose pixel."""
 
 
 def simulate_pair(
@@ -56,13 +57,13 @@ def simulate_pair(
     draw, noise = np.random.default_rng(rng).spawn(2)
     field_nm = (shape[0] * pixel_size_nm, shape[1] * pixel_size_nm)
     specimen = draw_specimen(material, field_nm, draw, pixel_size_nm=pixel_size_nm, **options)
-    scene = render(specimen, shape)
+    fine = render(specimen, (shape[0] * FINER, shape[1] * FINER)).transmission
+    scene = Scene(area_mean(fine, FINER), pixel_size_nm, specimen, truth=locate(specimen, pixel_size_nm))
     lde = expose(scene.transmission * np.float32(dose_e_per_px), camera, noise)
 
-    fine = render(specimen, (shape[0] * _FINER, shape[1] * _FINER)).transmission
-    fine_dose = _HDE_E_PER_LDE_PX / _FINER**2
+    fine_dose = _HDE_E_PER_LDE_PX / FINER**2
     adc = replace(camera, clip=False, dark_counts=0.0, outlier_rate=0.0)
-    hde = area_mean(expose(fine * np.float32(fine_dose), adc, noise), _FINER)
+    hde = area_mean(expose(fine * np.float32(fine_dose), adc, noise), FINER)
     level = measure_level(scene, lde, camera)
     hde = hde * np.float32(level / (camera.gain * fine_dose)) + np.float32(camera.dark_counts)
     said = describe(material, dose_e_per_px, camera)
