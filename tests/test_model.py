@@ -118,7 +118,7 @@ def test_a_header_of_a_later_version_is_named(tiny_model, tmp_path):
     from safetensors import safe_open
 
     with safe_open(tiny_model, "pt") as file:
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        tensors = {k: file.get_tensor(k) for k in file.keys()}
         header = json.loads(file.metadata()["lowdose_tem"])
     path = tmp_path / "later.safetensors"
     save_file(tensors, path, metadata={"lowdose_tem": json.dumps({**header, "colour": 1})})

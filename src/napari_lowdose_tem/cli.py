@@ -203,6 +203,84 @@ def _run_enhance(job: Any) -> None:
 
 @app.command()
 @_clear_errors
+def simulate(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; a folder per material is made in it.")
+    ],
+    material: Annotated[
+        list[str] | None,
+        typer.Option(help="Ni, FeNi, SiC, silicate or alumina; may be repeated. All by default."),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(help="Fields of view per material: one HDE and two LDE files each.")
+    ] = 10,
+    frames: Annotated[int, typer.Option(help="Length of a movie per material.")] = 0,
+    dose: Annotated[float, typer.Option(help="Electrons per LDE pixel.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Another seed, other specimens and noise.")] = 0,
+    pixel_size: Annotated[float, typer.Option(metavar="NM", help="LDE pixel size.")] = 3.0,
+    lde_size: Annotated[int, typer.Option(metavar="PX", help="Side of the LDE frames.")] = 512,
+    hde_size: Annotated[int, typer.Option(metavar="PX", help="Side of the HDE frames.")] = 4096,
+) -> None:
+    """Simulate HDE/LDE pairs and movies with known truth, in the layout of Katsuno et al."""
+    from napari_lowdose_tem.simulate import MATERIALS, iter_dataset
+
+    steps = iter_dataset(
+        output, material or tuple(MATERIALS), pairs, frames,
+        dose_e_per_px=dose, seed=seed, lde_px=lde_size, hde_px=hde_size, pixel_size_nm=pixel_size,
+    )  # fmt: skip
+    with _progress_bar("fields and frames") as bar:
+        task = bar.add_task("simulating", total=None, rate="")
+        for step in steps:
+            bar.update(task, description=step.path.parent.name, completed=step.done, total=step.total)
+    console.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@_clear_errors
+def evaluate(
+    data: Annotated[
+        Path, typer.Argument(help="A folder per material of HDE and LDE files, or one such folder.")
+    ],
+    model: ModelOption = "default",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a model on pairs as in Table 2 of Katsuno et al.: MAE and PSNR, raw and affine-fitted, SSIM."""
+    from napari_lowdose_tem.evaluate import iter_evaluate
+
+    result = None
+    with _progress_bar("frames") as bar:
+        task = bar.add_task("evaluating", total=None, rate="")
+        for step in iter_evaluate(data, model, device):
+            bar.update(task, completed=step.done, total=step.total)
+            result = step.result
+    if result is None:
+        raise ValueError(f"{data}: the evaluation ended without a result")
+    if as_json:
+        _print_json(result.to_json())
+        return
+    table = Table("set", "n", "MAE", "PSNR (dB)", "MAE, fitted", "PSNR, fitted (dB)", "SSIM")
+    for name, row in (*result.sets.items(), ("all", result.overall)):
+        table.add_row(
+            name,
+            str(row.n),
+            _mean_sd(row.mae_mean, row.mae_sd, 3),
+            _mean_sd(row.psnr_mean, row.psnr_sd, 2),
+            _mean_sd(row.affine_mae_mean, None, 3),
+            _mean_sd(row.affine_psnr_mean, None, 2),
+            _mean_sd(row.ssim_mean, None, 3),
+        )
+    console.print(table)
+
+
+def _mean_sd(mean: float | None, sd: float | None, digits: int) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if sd is not None else "")
+
+
+@app.command()
+@_clear_errors
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the movies, figures and the table.")] = Path(
         "lowdose-demo"

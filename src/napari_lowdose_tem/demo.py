@@ -56,8 +56,8 @@ class DemoResult:
         """Return table rows: quantity, LDE, enhanced."""
         both = (self.lde, self.enhanced)
         rows = [
-            ("PSNR [dB]", *(f"{np.mean(q.psnr_db):.1f}" for q in both)),
-            ("MAE [range]", *(f"{np.mean(q.mae):.3f}" for q in both)),
+            ("PSNR (dB)", *(f"{np.mean(q.psnr_db):.1f}" for q in both)),
+            ("MAE (share of the range)", *(f"{np.mean(q.mae):.3f}" for q in both)),
             ("SSIM", *(f"{np.mean(q.ssim):.2f}" for q in both)),
             ("background flicker", *(f"{100 * q.flicker:.2f} %" for q in both)),
         ]
@@ -158,7 +158,7 @@ def _draw_overview(path: Path, frames: list[Floats], lde: Image, particle: dict[
     figure = Figure(figsize=(13, 7.2 if particle else 4.8), layout="constrained")
     grid = figure.add_gridspec(2 if particle else 1, 3, height_ratios=[2.6, 1] if particle else [1])
     titles = ("truth (noise-free)", f"LDE, {_DOSE_E_PER_PX:g} e\u207b/px", "enhanced")
-    low, high = np.percentile(frames[0], [0.1, 99.9])
+    low, high = np.percentile(np.stack([frames[0], frames[2]]), [0.05, 99.95])
     axes = [figure.add_subplot(grid[0, i]) for i in range(3)]
     for axis, frame, title in zip(axes, frames, titles, strict=True):
         # the noise of single counts spans many times the contrast, so the LDE gets its own limits

@@ -195,7 +195,7 @@ def load_model(name: str | os.PathLike[str] | ModelFile = DEFAULT_MODEL) -> Mode
         example = (missing + foreign + misfit)[0]
         raise ValueError(
             f"weights in {file.path} do not fit {dict(file.info.architecture)}: "
-            f"{len(missing)} missing, {len(foreign)} foreign, {len(misfit)} of another shape (first: {example})"
+            f"{len(missing)} missing, {len(foreign)} foreign, {len(misfit)} misshapen (first: {example})"
         )
     if not all(bool(w.isfinite().all()) for w in weights.values()):
         raise ValueError(

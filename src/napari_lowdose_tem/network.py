@@ -83,7 +83,7 @@ def _smp_unet(encoder: str = "resnet18") -> nn.Module:
             raise
         raise ImportError(
             "torch and torchvision are of different builds, so segmentation-models-pytorch "
-            "cannot be imported; install both from the same index: pip install --force-reinstall torch torchvision"
+            "cannot be imported; install both anew: pip install --force-reinstall torch torchvision"
         ) from err
 
     class PaperUNet(smp.Unet):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_lowdose_tem.model import ModelInfo, save_model
+from napari_lowdose_tem.model import ModelInfo, load_model, save_model
 from napari_lowdose_tem.network import build_network
 from napari_lowdose_tem.preprocess import RECIPES, measure_scaling
 from napari_lowdose_tem.simulate.camera import MEASURED, draw_camera, expose_torch
@@ -36,6 +36,7 @@ class TrainConfig:
     pool_scenes: int = 300
     seed: int = 1
     device: str = "cpu"
+    start: Path | None = None  # a model file to go on from, of the same architecture
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,11 @@ def iter_train(config: TrainConfig) -> Iterator[TrainStep]:
     rng = np.random.default_rng(config.seed)
     torch.manual_seed(config.seed)
     generator = torch.Generator(config.device).manual_seed(config.seed)
-    network = build_network(config.architecture).to(config.device)
+    network = load_model(config.start).network if config.start else build_network(config.architecture)
+    network = network.requires_grad_().to(config.device)
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
-    optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, (0.9, 0.99), weight_decay=1e-4)
     validation = draw_batch(
         ScenePool(12, config.crop_px, np.random.default_rng(0)),
         24,
@@ -187,7 +189,8 @@ def describe(config: TrainConfig, report: TrainStep) -> ModelInfo:
         gain_counts_per_e=(1.0, 200.0),
         pixel_size_nm=_PIXEL_SIZE_NM,
         training={
-            **{k: v for k, v in asdict(config).items() if k not in ("output", "architecture")},
+            **{k: v for k, v in asdict(config).items() if k not in ("output", "architecture", "start")},
+            "start": dict(load_model(config.start).info.training) if config.start else None,
             "data": "simulator, fresh noise at every draw",
             "loss": "L1",
             "optimiser": "AdamW, warm-up and cosine, EMA 0.999, bfloat16 autocast",
