@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ def signals(path: Path, api: str, **options: Any) -> list[dict[str, Any]]:
     """Let RosettaSciIO open a file lazily; its datasets as it gives them."""
     module = importlib.import_module(f"rsciio.{api}")
     with quiet("rsciio"):
-        found: list[dict[str, Any]] = module.file_reader(str(path), lazy=True, **options)
+        try:
+            found: list[dict[str, Any]] = module.file_reader(str(path), lazy=True, **options)
+        except Exception as err:
+            # closes what the reader leaves open when it fails
+            traceback.clear_frames(err.__traceback__)
+            raise
     return found
 
 
