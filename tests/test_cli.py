@@ -167,9 +167,9 @@ def broken_inputs(folder: Path) -> dict[str, Path]:
 
 
 BROKEN = (
-    "empty.tif header_only.tif half.tif text.tif picture.jpg.tif noise.dm4 noise.dm3 noise.mrc noise.ser noise.emd "
-    "empty.dm4 empty.mrc document.pdf nothing_inside hollow.zarr odd_one colour.tif complex.tif hyperstack.tif "
-    "zero.tif nan.tif negative.tif missing.tif"
+    "empty.tif header_only.tif half.tif text.tif picture.jpg.tif noise.dm4 noise.dm3 noise.mrc noise.ser "
+    "noise.emd empty.dm4 empty.mrc document.pdf nothing_inside hollow.zarr odd_one colour.tif complex.tif "
+    "hyperstack.tif zero.tif nan.tif negative.tif missing.tif"
 ).split()
 
 

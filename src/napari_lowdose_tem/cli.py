@@ -25,6 +25,7 @@ from rich.table import Table
 from napari_lowdose_tem import __version__
 
 if TYPE_CHECKING:
+    from napari_lowdose_tem.enhance import EnhanceJob
     from napari_lowdose_tem.image import Image
 
 P = ParamSpec("P")
@@ -129,19 +130,20 @@ def enhance(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Enhance frames or stacks; calibration and provenance are kept."""
-    from napari_lowdose_tem.enhance import EnhanceJob
+    from napari_lowdose_tem.enhance import EnhanceJob as Job
 
     targets = _match_outputs(inputs, output)
+    note = ""  # why there is no faster device: said once
     for path, target in zip(inputs, targets, strict=True):
         if resume and target.exists() and not overwrite:
             console.print(f"{target} is complete already", highlight=False, soft_wrap=True)
             continue
         image = _read_input(path, dark, pixel_size)
         first, last = _parse_frames(frames, image.n_frames)
-        job = EnhanceJob(
+        job = Job(
             image, model, device, precision, target, first, last, tile, resume=resume, overwrite=overwrite
         )
-        _run_enhance(job)
+        note = _run_enhance(job, note)
         console.print(f"wrote {target}", highlight=False, soft_wrap=True)
 
 
@@ -187,18 +189,18 @@ def _parse_frames(text: str, n_frames: int) -> tuple[int, int]:
         raise ValueError(f"--frames {text} is not a range like 0:100") from None
 
 
-def _run_enhance(job: Any) -> None:
+def _run_enhance(job: EnhanceJob, note: str) -> str:
     from napari_lowdose_tem.enhance import iter_enhance
 
     with _progress_bar("frames") as bar:
         task = bar.add_task(job.image.name, total=None, rate="")
-        note = ""
         for step in iter_enhance(job):
             rate = f"{step.frames_per_s:.1f}/s on {step.device}"
             bar.update(task, total=step.total, completed=round(step.done, 2), rate=rate)
-            if step.note and step.note != note:
+            if step.note != note:
+                status.print(f"on {step.device} ({step.note})", highlight=False, soft_wrap=True)
                 note = step.note
-                status.print(note, highlight=False)
+    return note
 
 
 @app.command()
