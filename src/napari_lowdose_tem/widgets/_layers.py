@@ -22,7 +22,7 @@ KEY = "lowdose_tem"
 
 _AXES = ("frame", "y", "x")
 _PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-_CONTRAST_PERCENT = (0.2, 99.8)
+_CONTRAST_PERCENT = (0.3, 99.5)
 _CONTRAST_SAMPLE = 2**20
 
 
@@ -50,6 +50,11 @@ def is_image(layer: Layer) -> bool:
     from napari.layers import Image as ImageLayer
 
     return isinstance(layer, ImageLayer)
+
+
+def is_output(layer: Layer) -> bool:
+    """Whether the layer holds enhanced pixels."""
+    return "enhanced" in layer.metadata.get(KEY, {}).get("provenance", {})
 
 
 def viewer_itself(viewer: ViewerModel) -> ViewerModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ class Note(QLabel):
     def __init__(self) -> None:
         super().__init__()
         self.setWordWrap(True)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         self.setVisible(False)
 
     def show_text(self, text: str, is_error: bool = False) -> None:
@@ -48,7 +49,9 @@ class Note(QLabel):
 
 def show_message(label: QLabel, text: str, is_error: bool) -> None:
     """Show one line, red for errors; nothing hides the label."""
-    label.setText(text)
+    # paths may be broken, or they would widen the dock; units may not
+    text = re.sub(r"([/\\_])(?=\w{4})", "\\1\u200b", text)
+    label.setText(re.sub(r"/(?=\w{1,3}\b)", "/\u2060", text))
     label.setStyleSheet(f"color: {ERROR_COLOR}" if is_error else "color: palette(mid)")
     label.setVisible(bool(text))
 

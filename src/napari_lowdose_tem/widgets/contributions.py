@@ -33,18 +33,23 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
     Raises
     ------
-    ValueError
+    OSError
         When the layer is no stack or frame of counts, or still reads from the file to be replaced.
+        A ValueError would mean to napari that this is no writer for the file, and its text would be lost.
     """
     from napari_lowdose_tem.io import write
 
-    if attributes.get("rgb"):
-        raise ValueError(f"{path}: a colour image; colours are not counts, save it with napari's own writer")
-    image = _layers.image_from_data(data, attributes)
-    source = image.provenance.get("source")
-    if image.is_lazy and source and Path(source) == Path(path).absolute():
-        raise ValueError(f"{path}: the layer still reads its frames from this file; choose another name")
-    return [str(write(image, path, overwrite=True))]
+    try:
+        if attributes.get("rgb"):
+            raise ValueError("a colour image; colours are not counts, save it with napari's own writer")
+        image = _layers.image_from_data(data, attributes)
+        source = image.provenance.get("source")
+        if image.is_lazy and source and Path(source) == Path(path).absolute():
+            raise ValueError("the layer still reads its frames from this file; choose another name")
+        return [str(write(image, path, overwrite=True))]
+    except ValueError as error:
+        text = str(error)
+        raise OSError(text if path in text else f"{path}: {text}") from error
 
 
 def sample_pair() -> list[LayerTuple]:

@@ -190,7 +190,12 @@ class EnhanceControl:
     def _on_active(self, event: Any = None) -> None:
         """Follow the selection to any image that is not an output."""
         active = self.viewer.layers.selection.active
-        if active is None or active is self._live.layer or active is self._source or _is_output(active):
+        if (
+            active is None
+            or active is self._live.layer
+            or active is self._source
+            or _layers.is_output(active)
+        ):
             return
         if not _layers.why_not(active) or self._source is None:
             self._set_source(active)
@@ -220,6 +225,8 @@ class EnhanceControl:
         self._set_source(self._source)
 
     def _set_source(self, layer: Layer | None) -> None:
+        if layer is not self._source:
+            self.state.output = None  # that path was chosen for another layer
         self._watch(layer)
         reason = "Open an image or select an image layer." if layer is None else _layers.why_not(layer)
         self.image = None if reason else _layers.image_from_layer(layer)
@@ -312,10 +319,6 @@ class EnhanceControl:
     def _on_live_error(self, error: Exception) -> None:
         self.state.live_text = ""
         self._say(_one_line(error), error=True)
-
-
-def _is_output(layer: Layer) -> bool:
-    return "enhanced" in layer.metadata.get(_layers.KEY, {}).get("provenance", {})
 
 
 def _one_line(error: Exception) -> str:

@@ -66,6 +66,7 @@ class EnhanceDock(Dock):
             box.setMinimumContentsLength(16)
         for key, text in DEVICES.items():
             self.device_box.addItem(text, key)
+        self.device_box.setToolTip("Automatic takes the fastest that passes its self-test")
         self.source_note, self.model_note, self.device_note = Note(), Note(), Note()
         self.live_button = QPushButton("Show the current frame enhanced")
         self.live_button.setCheckable(True)

@@ -11,7 +11,7 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.model import DEFAULT_MODEL, ModelFile
 
 DEVICES = {
-    "auto": "Automatic: the fastest that works",
+    "auto": "Automatic",
     "cuda": "NVIDIA GPU (CUDA)",
     "mps": "Apple GPU (MPS)",
     "xpu": "Intel GPU (XPU)",
@@ -72,7 +72,7 @@ def describe_model(file: ModelFile) -> str:
     text = info.description or info.name
     if info.dose_e_per_px:
         low, high = info.dose_e_per_px
-        text = f"{text.rstrip('.')}. Trained on {low:g}–{high:g} e⁻/px."
+        text = f"{text.rstrip('.')}. For {low:g}–{high:g} e⁻/px."
     return text
 
 

@@ -117,7 +117,8 @@ class LoadControl:
         state.pixel_size_nm = image.pixel_size_nm
         state.counts_per_electron = image.counts_per_electron
         state.frame_time_s = image.frame_time_s
-        self._measure(image)
+        if not _layers.is_output(layer):
+            self._measure(image)
 
     def _measure(self, image: Image) -> None:
         if self._measuring is not None:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import CheckBox, Container, FileEdit, FloatSpinBox
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_lowdose_tem.io import READABLE_SUFFIXES
 
@@ -74,13 +83,19 @@ class LoadDock(Dock):
         buttons.addWidget(self.files_button)
         buttons.addWidget(self.folder_button)
         files = Container(widgets=[self.dark_edit])
-        self.form = Container(widgets=[self.row_box, self.col_box, self.square_box, self.gain_box])
-        for container in (files, self.form):
-            container.margins = (0, 0, 0, 0)
+        files.margins = (0, 0, 0, 0)
+        self.form = QWidget()
+        form = QFormLayout(self.form)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow(self.row_box.label, self.row_box.native)
+        form.addRow(self.col_box.label, self.col_box.native)
+        form.addRow("", self.square_box.native)
+        form.addRow(self.gain_box.label, self.gain_box.native)
         self.group = QGroupBox()
         inner = QVBoxLayout(self.group)
         inner.addWidget(self.calibration_note)
-        inner.addWidget(self.form.native)
+        inner.addWidget(self.form)
         inner.addWidget(self.apply_button)
         layout = QVBoxLayout(self)
         layout.addLayout(buttons)
@@ -135,7 +150,7 @@ class LoadDock(Dock):
         self.group.setTitle(state.layer or "No layer")
         is_refused = bool(state.layer) and not state.layer_ok
         self.calibration_note.show_text(describe_calibration(state), is_error=is_refused)
-        self.form.native.setVisible(state.layer_ok)
+        self.form.setVisible(state.layer_ok)
         self.apply_button.setVisible(state.layer_ok)
         show_message(self.message_label, state.message, state.is_error)
         known = state.layer, state.pixel_size_nm, state.counts_per_electron

@@ -38,15 +38,14 @@ def describe_calibration(state: LoadState) -> str:
         return state.text
     lines = [state.text]
     if state.pixel_size_nm is None:
-        lines.append("No pixel size in the file: lengths will be in px until you give one.")
+        lines.append("No pixel size in the file; until you give one, lengths are in px.")
     if state.frame_time_s is not None:
         lines.append(f"Frame time {state.frame_time_s:.4g} s")
     if state.dose_e_per_px is not None:
-        dose = f"Dose about {state.dose_e_per_px:.3g} e⁻/px a frame"
+        lines.append(f"Mean dose {state.dose_e_per_px:.3g} e⁻/px a frame")
         if state.pixel_size_nm is not None:
             row, col = state.pixel_size_nm
-            dose += f", {state.dose_e_per_px / (row * col):.3g} e⁻/nm²"
-        lines.append(dose)
+            lines[-1] += f"\n= {state.dose_e_per_px / (row * col):.3g} e⁻/nm²"
     elif state.mean_counts is not None:
         lines.append(f"Mean {state.mean_counts:.4g} counts; the dose needs the gain.")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io import READABLE_SUFFIXES, can_read, read
+from napari_lowdose_tem.io import read
 from napari_lowdose_tem.io.folder import natural
+from napari_lowdose_tem.pairs import find_fields
 from napari_lowdose_tem.preprocess import subtract_dark
 
 from . import _layers
@@ -49,39 +51,29 @@ def iter_layers(paths: Sequence[str | Path], dark: str | Path | None = None) -> 
 
 
 def is_data_set(folder: Path) -> bool:
-    """Whether a folder holds readable images of different shapes, high and low dose."""
-    if not folder.is_dir() or not can_read(folder) or folder.suffix == ".zarr":
+    """Whether a folder, or the first folder in it with images, begins with images of different shapes."""
+    if not folder.is_dir() or folder.suffix.lower() == ".zarr":
         return False
+    for place in (folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=natural)):
+        files = sorted((p for p in place.iterdir() if p.suffix.lower() in (".tif", ".tiff")), key=natural)
+        if files:
+            break
     try:
-        return len({read(file).frame_shape for file in _files(folder)[:2]}) > 1
+        return len({read(file).frame_shape for file in files[:2]}) > 1
     except (ValueError, OSError):
         return False
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if p.suffix.lower() in READABLE_SUFFIXES), key=natural)
-
-
 def _iter_data_set(folder: Path) -> Iterator[LayerTuple]:
-    """Yield the high-dose stack, then the low-dose stacks, laid over it."""
-    files = _files(folder)
-    shapes = [read(files[0]).frame_shape]
-    for file in files[1:]:  # to the next high-dose frame only: these are large
-        if (shape := read(file).frame_shape) == shapes[0]:
-            break
-        shapes.append(shape)
-    places = len(shapes)
-    if np.prod(shapes[0]) < np.prod(shapes[-1]) or len(files) % places:
-        raise ValueError(
-            f"{folder}: frames of {shapes[0]} and {shapes[-1]} px in an order that is not known; needs a "
-            "high-dose frame followed by its low-dose frames, then the next field, or frames of one shape"
-        )
-    low = read(files[1])
-    for place in range(places):
-        stack = _stack(files[place::places])
-        kind = "LDE" if place else "HDE"
-        name = f"{kind} {folder.name}" + (f" ({place})" if places > 2 and place else "")
-        yield _overlay(stack, low, name)
+    """Yield for each set the high-dose stack, then the low-dose stacks, all over the same field."""
+    for set_name, fields in itertools.groupby(find_fields(folder), lambda field: field.set_name):
+        fields = list(fields)
+        low = read(fields[0].ldes[0])
+        yield _overlay(_stack([field.hde for field in fields]), low, f"HDE {set_name}")
+        repeats = min(len(field.ldes) for field in fields)
+        for i in range(repeats):
+            name = f"LDE {set_name}" if i == 0 else f"LDE {set_name}, repeat {i}"
+            yield _overlay(_stack([field.ldes[i] for field in fields]), low, name)
 
 
 def _stack(files: Sequence[Path]) -> Image:
