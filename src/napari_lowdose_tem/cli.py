@@ -25,7 +25,6 @@ from rich.table import Table
 from napari_lowdose_tem import __version__
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.enhance import EnhanceJob
     from napari_lowdose_tem.image import Image
 
 P = ParamSpec("P")
@@ -62,7 +61,8 @@ def _clear_errors(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            status.print("interrupted; what is finished is kept, the same command with --resume continues")
+            kept = "; finished frames are kept, the same command with --resume continues"
+            status.print("interrupted" + (kept if "resume" in kwargs else ""))
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (ValueError, OSError, MemoryError, ImportError) as err:
             text = " ".join(str(err).split()) or type(err).__name__
@@ -130,7 +130,7 @@ def enhance(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Enhance frames or stacks; calibration and provenance are kept."""
-    from napari_lowdose_tem.enhance import EnhanceJob as Job
+    from napari_lowdose_tem.enhance import EnhanceJob
 
     targets = _match_outputs(inputs, output)
     note = ""  # why there is no faster device: said once
@@ -140,7 +140,7 @@ def enhance(
             continue
         image = _read_input(path, dark, pixel_size)
         first, last = _parse_frames(frames, image.n_frames)
-        job = Job(
+        job = EnhanceJob(
             image, model, device, precision, target, first, last, tile, resume=resume, overwrite=overwrite
         )
         note = _run_enhance(job, note)
@@ -189,7 +189,8 @@ def _parse_frames(text: str, n_frames: int) -> tuple[int, int]:
         raise ValueError(f"--frames {text} is not a range like 0:100") from None
 
 
-def _run_enhance(job: EnhanceJob, note: str) -> str:
+def _run_enhance(job: Any, note: str) -> str:
+    """Run with a progress bar; returns the remark on the device, printed unless it is `note`."""
     from napari_lowdose_tem.enhance import iter_enhance
 
     with _progress_bar("frames") as bar:

@@ -194,6 +194,6 @@ def describe(config: TrainConfig, report: TrainStep) -> ModelInfo:
             "data": "simulator, fresh noise at every draw",
             "loss": "L1",
             "optimiser": "AdamW, warm-up and cosine, EMA 0.999, bfloat16 autocast",
-            **asdict(report),
+            "reached": asdict(report),
         },
     )
