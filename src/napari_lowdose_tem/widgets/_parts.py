@@ -51,7 +51,8 @@ def show_message(label: QLabel, text: str, is_error: bool) -> None:
     """Show one line, red for errors; nothing hides the label."""
     # paths may be broken, or they would widen the dock; units may not
     text = re.sub(r"([/\\_])(?=\w{4})", "\\1\u200b", text)
-    label.setText(re.sub(r"/(?=\w{1,3}\b)", "/\u2060", text))
+    text = re.sub(r"/(?=\w{1,3}\b)", "/\u2060", text)
+    label.setText(re.sub(r"(?<=\d) (?=(nm|px|e⁻|s|MB|GB)\b)", "\u00a0", text))
     label.setStyleSheet(f"color: {ERROR_COLOR}" if is_error else "color: palette(mid)")
     label.setVisible(bool(text))
 

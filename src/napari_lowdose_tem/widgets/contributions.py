@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _PLUGIN = "napari-lowdose-tem"
 _MOVIE_SHAPE = (50, 256, 320)
 _FRAME_TIME_S = 0.1
+_MATERIAL, _SEED = "FeNi", 3
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] | None:
@@ -57,7 +58,7 @@ def sample_pair() -> list[LayerTuple]:
     from napari_lowdose_tem.simulate import simulate_pair
 
     high, low, scene = simulate_pair(
-        "silicate", shape=(512, 512), pixel_size_nm=3.0, dose_e_per_px=5.0, rng=4
+        _MATERIAL, shape=(512, 512), pixel_size_nm=3.0, dose_e_per_px=5.0, rng=_SEED
     )
     truth = {"truth": scene.truth}
     return [_sample(high, "HDE sample", truth), _sample(low, "LDE sample", truth)]
@@ -69,7 +70,7 @@ def sample_movie() -> list[LayerTuple]:
 
     n_frames, *shape = _MOVIE_SHAPE
     _, movie, truth = make_sequence(
-        "silicate", n_frames=n_frames, shape=tuple(shape), pixel_size_nm=3.0, dose_e_per_px=5.0, rng=4
+        _MATERIAL, n_frames=n_frames, shape=tuple(shape), pixel_size_nm=3.0, dose_e_per_px=5.0, rng=_SEED
     )
     movie = movie.with_data(movie.data, frame_time_s=_FRAME_TIME_S)
     return [_sample(movie, "LDE movie", {"truth": truth})]

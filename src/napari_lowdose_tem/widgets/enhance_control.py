@@ -286,9 +286,9 @@ class EnhanceControl:
         state.needs_disk = not batch.fits_memory(self.image)
         if state.needs_disk and state.output is None:
             state.output = batch.propose_output(self.image)
-        state.output_text = f"{size} of float32 counts"
+        state.output_text = f"Takes {size}."
         if state.needs_disk:
-            state.output_text = f"{size}: too large for this computer's memory, so it goes to disk"
+            state.output_text = f"Takes {size}, too much for the free memory: goes to disk."
         state.can_resume = batch.has_partial(state.output)
 
     def _show_device(self, device: str, note: str) -> None:

@@ -87,7 +87,7 @@ class EnhanceDock(Dock):
 
     def _lay_out(self) -> None:
         form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.setVerticalSpacing(4)
         for label, box, below in (
             ("Layer", self.source_box, self.source_note),
@@ -99,7 +99,7 @@ class EnhanceDock(Dock):
         self.batch_group = QGroupBox()
         inner = QVBoxLayout(self.batch_group)
         row = QFormLayout()
-        row.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        row.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         row.addRow("Output to", self.output_box)
         row.addRow("", self.output_note)
         buttons = QHBoxLayout()

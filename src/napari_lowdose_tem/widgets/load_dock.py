@@ -87,7 +87,7 @@ class LoadDock(Dock):
         self.form = QWidget()
         form = QFormLayout(self.form)
         form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow(self.row_box.label, self.row_box.native)
         form.addRow(self.col_box.label, self.col_box.native)
         form.addRow("", self.square_box.native)
