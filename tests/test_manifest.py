@@ -163,12 +163,12 @@ def test_closing_the_dock_ends_its_job(viewer, qtbot, tiny_model, monkeypatch):
 
 
 def test_menu_command_prepares_the_selected_stack(viewer):
-    from napari_lowdose_tem.widgets.contributions import enhance_stack
+    from napari._app_model import get_app_model
 
     viewer.add_image(np.ones((3, 8, 10)), name="first")
     viewer.add_image(np.ones((4, 8, 10)), name="second")
     viewer.layers.selection.active = viewer.layers["first"]
-    enhance_stack(viewer)
+    get_app_model().commands.execute_command(f"{PLUGIN}.enhance_stack").result()
     dock = open_dock(viewer, "Enhance")
     assert dock.control.state.source == "first"
     assert dock.run_button.text() == "Enhance the whole stack"

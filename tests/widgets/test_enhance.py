@@ -121,6 +121,19 @@ def test_live_again_is_instant(qtbot, viewer, control):
     assert control.state.live_text == f"Frame {frame} is shown enhanced."
 
 
+def test_frames_of_another_layer_are_not_shown(qtbot, viewer, control, movie):
+    first = viewer.layers["movie"]
+    viewer.dims.set_current_step(0, 1)
+    control.set_live(True)
+    expected = wait_shown(qtbot, control, 1).data.copy()
+    second = viewer.add_image(slow(movie[::-1], 0.2), scale=first.scale, units=first.units, name="second")
+    assert control.state.source == "second"
+    viewer.layers.selection.active = first
+    qtbot.wait(800)
+    np.testing.assert_array_equal(control._live.layer.data, expected)
+    assert second in viewer.layers
+
+
 def test_live_sees_changed_pixels(qtbot, viewer, control, movie):
     viewer.dims.set_current_step(0, 1)
     control.set_live(True)
@@ -140,6 +153,7 @@ def test_removing_layers_ends_live_quietly(qtbot, viewer, control):
     control.set_live(True)
     wait_shown(qtbot, control, viewer.dims.current_step[0])
     viewer.layers.remove(viewer.layers["movie"])
+    assert not viewer.layers
     assert not control.state.source_ok
     assert not control.state.is_error
 
@@ -178,7 +192,7 @@ def test_cancel_within_a_tile(qtbot, viewer, control, monkeypatch):
     qtbot.waitUntil(lambda: 0 < control.state.share_done < 0.7, timeout=LONG)
     control.cancel_batch()
     wait_batch(qtbot, control)
-    assert control.state.message == "Stopped before the first frame was done."
+    assert control.state.message == "Stopped before a frame was done."
 
 
 def test_whole_stack_to_disk_and_resume(qtbot, viewer, control, movie, tmp_path):

@@ -170,8 +170,8 @@ class EnhanceControl:
 
     def _on_cancelled(self) -> None:
         done = self._output.stop()
-        text = f"Stopped. {done} enhanced frame{'s' * (done != 1)} kept"
-        self._end_batch(f"{text} in the layer." if done else "Stopped before the first frame was done.")
+        kept = f"{done} enhanced frame{'s' * (done != 1)} kept in the layer."
+        self._end_batch(f"Stopped. {kept}" if done else "Stopped before a frame was done.")
 
     def _on_errored(self, error: Exception) -> None:
         self._output.stop()
@@ -209,8 +209,10 @@ class EnhanceControl:
         if event.value is self._live.layer:
             self.set_live(False)
         if event.value is self._source:
-            self._set_source(None)
-            self._on_active()
+            others = [x for x in self.viewer.layers if not (_layers.why_not(x) or _layers.is_output(x))]
+            self._set_source(others[-1] if others else None)
+            if not others and self.state.live:
+                self.set_live(False)
         self._show_layers()
 
     def _on_frame(self, event: Any = None) -> None:

@@ -78,4 +78,6 @@ def describe_model(file: ModelFile) -> str:
 
 def model_label(file: ModelFile) -> str:
     """Name of a model in the list."""
-    return f"{file.info.name} (default)" if file.label == DEFAULT_MODEL else file.label
+    if file.label != DEFAULT_MODEL:
+        return file.label
+    return "Default" if file.info.name == DEFAULT_MODEL else f"Default ({file.info.name})"

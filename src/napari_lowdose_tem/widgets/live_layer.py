@@ -47,6 +47,7 @@ class LiveLayer:
         self._cache = FrameCache(min(_CACHE_BYTES, free_memory_bytes() // 8))
         self._source: Layer | None = None
         self._frame = 0
+        self._wanted: Any = None
         self._shown_key: Any = None
         self._job: Job | None = None
         self._running: LiveRequest | None = None
@@ -60,6 +61,7 @@ class LiveLayer:
         self._source, self._frame, self._is_on = source, index, True
         token = self.tokens.of(source, _layers.level0(source))
         request = LiveRequest(image, token, (index,), choice)
+        self._wanted = request.key(index)
         cached = self._cache.get(request.key(index))
         if cached is not None:
             self._put(cached, image)
@@ -123,7 +125,7 @@ class LiveLayer:
         if frame is None or self._running is None:
             return
         self._cache.add(frame)
-        if self._is_on and frame.index == self._frame:
+        if self._is_on and frame.key == self._wanted:
             self._put(frame, self._running.image)
 
     def _on_errored(self, error: Exception) -> None:
