@@ -129,7 +129,7 @@ def test_frames_of_another_layer_are_not_shown(qtbot, viewer, control, movie):
     second = viewer.add_image(slow(movie[::-1], 0.2), scale=first.scale, units=first.units, name="second")
     assert control.state.source == "second"
     viewer.layers.selection.active = first
-    qtbot.wait(800)
+    qtbot.waitUntil(lambda: control._live._job is None, timeout=LONG)
     np.testing.assert_array_equal(control._live.layer.data, expected)
     assert second in viewer.layers
 
