@@ -72,7 +72,7 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
             raise ValueError(f"unknown device {wanted!r}; choose auto, {', '.join(_KINDS)}")
         check = check_device(wanted, precision)
         if check.device is None:
-            raise ValueError(f"device {wanted} cannot be used: {check.reason}; use --device auto")
+            raise ValueError(f"device {wanted} cannot be used: {check.reason}; choose another, or auto")
         return check.device
     reasons: list[str] = []
     for kind in _KINDS:

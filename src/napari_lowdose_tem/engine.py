@@ -182,7 +182,7 @@ class Engine:
             else:
                 raise MemoryError(
                     f"not enough memory on {self.device} even for a tile of {self._tile_px} px; close other "
-                    "programs or use --device cpu"
+                    "programs or use the CPU"
                 )
 
     def _iter_tiles(

@@ -6,8 +6,10 @@ Imports torch only when a job starts, so that a dock can prepare one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +64,8 @@ class EnhanceJob:
 class Progress:
     """State of a job after a tile or a batch.
 
-    `frames` (n, rows, columns) in counts are those just finished, from output frame `first` on; `view` is a
-    lazy array of the output while it fills, where there is one; `result` comes with the last report.
+    `frames` (n, rows, columns) in counts are those just finished, from output frame `first` on; `view` is the
+    output while it fills, where it can be looked at; `result` comes with the last report.
     """
 
     done: float
@@ -130,36 +132,102 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
         if (job.first, last) != (0, image.n_frames):
             provenance["frames"] = [job.first, last]
         like = image.with_provenance(enhanced=provenance)
-        writer = stack.enter_context(_open_output(job, like, total, provenance)) if job.output else None
-        collected = None if writer else np.empty((total, *image.frame_shape), np.float32)
-        start_s, skipped = time.monotonic(), 0
+        sink = _open_sink(job, like, total, provenance)
+        stack.callback(sink.close)
+        start_s, finished = time.monotonic(), sink.done
         batch = engine.batch_for(image.frame_shape)
-        for first in range(0, total, batch):
-            stop = min(first + batch, total)
-            if writer and all(i in writer.done for i in range(first, stop)):
-                skipped += stop - first
-                continue
-            counts = image.frames(job.first + first, job.first + stop)
-            report = Progress(first - skipped, total - skipped, 0.0, str(engine.device), engine.note)
-            output = yield from engine.iter_enhance(counts, scaling, _reporter(report, start_s, stop - first))
-            if writer:
-                writer.write(first, output)
-            elif collected is not None:
-                collected[first:stop] = output
+        ranges = [(first, min(first + batch, total)) for first in range(0, total, batch)]
+        # a batch begun is done again as a whole: a resumed run computes what an uninterrupted one does
+        ranges = [r for r in ranges if not finished.issuperset(range(*r))]
+        total_now, done = sum(stop - first for first, stop in ranges), 0
+        batches = stack.enter_context(closing(_read_ahead(image, job.first, ranges)))
+        for first, counts in batches:
+            report = Progress(done, total_now, 0.0, str(engine.device), engine.note)
+            output = yield from engine.iter_enhance(counts, scaling, _reporter(report, start_s, len(counts)))
+            sink.write(first, output)
+            done += len(output)
             yield replace(
                 report,
-                done=stop - skipped,
+                done=done,
                 elapsed_s=time.monotonic() - start_s,
                 note=engine.note,
                 first=first,
                 frames=output,
-                view=writer.data if writer else None,
+                view=sink.view,
             )
-        result = _finish(like, writer, collected)
-        elapsed = time.monotonic() - start_s
-        yield Progress(
-            total - skipped, total - skipped, elapsed, str(engine.device), engine.note, result=result
-        )
+        result = sink.finish()
+        elapsed_s = time.monotonic() - start_s
+        yield Progress(done, total_now, elapsed_s, str(engine.device), engine.note, result=result)
+
+
+def _read_ahead(
+    image: Image, offset: int, ranges: list[tuple[int, int]]
+) -> Generator[tuple[int, npt.NDArray[Any]], None, None]:
+    """Yield (first frame, counts) of each range, reading the next while the network works."""
+    reader = ThreadPoolExecutor(1, "read-ahead")
+    waiting: deque[tuple[int, Future[npt.NDArray[Any]]]] = deque()
+    try:
+        for first, stop in ranges:
+            waiting.append((first, reader.submit(image.frames, offset + first, offset + stop)))
+            if len(waiting) > 1:
+                first, counts = waiting.popleft()
+                yield first, counts.result()
+        for first, counts in waiting:
+            yield first, counts.result()
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+class _MemorySink:
+    """Output in memory, of which `view` shows what is there."""
+
+    done: frozenset[int] = frozenset()
+
+    def __init__(self, like: Image, total: int) -> None:
+        self._like = like
+        self._frames = np.zeros((total, *like.frame_shape), np.float32)
+        self.view = self._frames if like.is_stack else self._frames[0]
+
+    def close(self) -> None:
+        pass
+
+    def write(self, first: int, frames: Floats) -> None:
+        self._frames[first : first + len(frames)] = frames
+
+    def finish(self) -> Image:
+        return self._like.with_data(self.view)
+
+
+class _FileSink:
+    """Output to a file: a batch is written while the network works on the next one."""
+
+    def __init__(self, writer: StackWriter) -> None:
+        self._writer = writer
+        self._pool = ThreadPoolExecutor(1, "write-behind")
+        self._pending: Future[None] | None = None
+        self.done = writer.done
+
+    @property
+    def view(self) -> Any:
+        return self._writer.data
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._writer.close()
+
+    def write(self, first: int, frames: Floats) -> None:
+        self._wait()
+        self._pending = self._pool.submit(self._writer.write, first, frames)
+
+    def finish(self) -> Image:
+        from napari_lowdose_tem.io import read
+
+        self._wait()
+        return read(self._writer.finish())
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
 
 
 def _reporter(report: Progress, start_s: float, n_frames: int) -> Callable[[float], Progress]:
@@ -168,7 +236,11 @@ def _reporter(report: Progress, start_s: float, n_frames: int) -> Callable[[floa
     )
 
 
-def _open_output(job: EnhanceJob, like: Image, total: int, provenance: Mapping[str, Any]) -> StackWriter:
+def _open_sink(
+    job: EnhanceJob, like: Image, total: int, provenance: Mapping[str, Any]
+) -> _MemorySink | _FileSink:
+    if job.output is None:
+        return _MemorySink(like, total)
     from napari_lowdose_tem.io import open_writer
 
     made_by = {
@@ -177,15 +249,6 @@ def _open_output(job: EnhanceJob, like: Image, total: int, provenance: Mapping[s
         **provenance,
     }
     n_frames = total if job.image.is_stack else None
-    return open_writer(
-        Path(str(job.output)), like, n_frames, job=made_by, resume=job.resume, overwrite=job.overwrite
+    return _FileSink(
+        open_writer(job.output, like, n_frames, job=made_by, resume=job.resume, overwrite=job.overwrite)
     )
-
-
-def _finish(like: Image, writer: StackWriter | None, collected: Floats | None) -> Image:
-    if writer is None:
-        assert collected is not None
-        return like.with_data(collected if like.is_stack else collected[0])
-    from napari_lowdose_tem.io import read
-
-    return read(writer.finish())

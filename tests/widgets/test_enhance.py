@@ -172,10 +172,8 @@ def test_cancel_keeps_the_finished_frames(qtbot, viewer, control, movie):
     use(viewer, slow(np.concatenate([movie] * 40), 0.02))
     control.run_batch()
     qtbot.waitUntil(lambda: control.state.share_done > 0.02, timeout=LONG)
-    started = time.monotonic()
     control.cancel_batch()
     wait_batch(qtbot, control)
-    assert time.monotonic() - started < 2
     output = viewer.layers["other enhanced"]
     assert 1 <= len(output.data) < 200
     assert (np.asarray(output.data).max(axis=(1, 2)) > 0).all()

@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_lowdose_tem.image import Image
 
 from . import _layers
@@ -51,11 +49,14 @@ class BatchOutput:
     def take(self, progress: Progress) -> bool:
         """Show the frames just finished; returns False when nobody waits for more."""
         if progress.frames is not None:
-            self._keep(progress)
+            if self._data is None:
+                self._data = progress.view
+                if self._is_there():
+                    self._layer.data = self._data
             self._n_done = progress.first + len(progress.frames)
             if self._layer is None:
                 image = self.request.unfinished(self._n_done).with_data(self._data)
-                self._add_layer(image, progress.frames, cache=progress.view is None)
+                self._add_layer(image, progress.frames, cache=self.request.output is None)
             elif self._is_there() and time.monotonic() - self._refreshed_s > _REFRESH_S:
                 self._layer.refresh()
                 self._refreshed_s = time.monotonic()
@@ -84,18 +85,6 @@ class BatchOutput:
             _layers.set_provenance(self._layer, self.request.unfinished(self._n_done))
         self._data = None
         return self._n_done
-
-    def _keep(self, progress: Progress) -> None:
-        is_new = self._data is None
-        if progress.view is not None:
-            self._data = progress.view
-        elif is_new:
-            self._data = np.zeros(self.request.image.data.shape, np.float32)
-        if progress.view is None:
-            frames = self._data if self.request.image.is_stack else self._data[None]
-            frames[progress.first : progress.first + len(progress.frames)] = progress.frames
-        if is_new and self._is_there():
-            self._layer.data = self._data
 
     def _add_layer(self, image: Image, sample: Any, cache: bool) -> None:
         # a running Zarr must not be cached: napari would keep frames that were not there yet
