@@ -333,7 +333,7 @@ def main() -> None:
                 draw_sheet(args.out / "images" / "comparison.png", result, engine)
     options = "" if args.scenes == 25 else f" --scenes {args.scenes}"
     write_table(args.out / "comparison.md", result, f"python docs/comparison.py{options}")
-    Console().print((args.out / "comparison.md").read_text())
+    Console().print((args.out / "comparison.md").read_text("utf-8"), markup=False)
 
 
 if __name__ == "__main__":
