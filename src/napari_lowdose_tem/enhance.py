@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ class Progress:
     """State of a job after a tile or a batch.
 
     `frames` (n, rows, columns) in counts are those just finished, from output frame `first` on; `view` is the
-    output while it fills, where it can be looked at; `result` comes with the last report.
+    output while it fills, where it can be looked at; `made` is what its provenance will say of its making; `result` comes with the last report.
     """
 
     done: float
@@ -76,6 +76,7 @@ class Progress:
     first: int = 0
     frames: Floats | None = None
     view: Any = None
+    made: Mapping[str, Any] = field(default_factory=dict)
     result: Image | None = None
 
     @property
@@ -142,7 +143,7 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
         total_now, done = sum(stop - first for first, stop in ranges), 0
         batches = stack.enter_context(closing(_read_ahead(image, job.first, ranges)))
         for first, counts in batches:
-            report = Progress(done, total_now, 0.0, str(engine.device), engine.note)
+            report = Progress(done, total_now, 0.0, str(engine.device), engine.note, made=provenance)
             output = yield from engine.iter_enhance(counts, scaling, _reporter(report, start_s, len(counts)))
             sink.write(first, output)
             done += len(output)
@@ -157,7 +158,8 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
             )
         result = sink.finish()
         elapsed_s = time.monotonic() - start_s
-        yield Progress(done, total_now, elapsed_s, str(engine.device), engine.note, result=result)
+        device = str(engine.device)
+        yield Progress(done, total_now, elapsed_s, device, engine.note, made=provenance, result=result)
 
 
 def _read_ahead(
