@@ -61,6 +61,33 @@ def test_enhance_several_into_a_folder(run, movie, tiny_model, tmp_path):
     again = run(*words, "--resume")
     assert again.exit_code == 0
     assert again.output.count("complete already") == 2
+    other = run("enhance", "second.tif", "-o", "results/movie_enhanced.tif", "-m", tiny_model, "--resume")
+    assert other.exit_code == 2
+    assert "made from" in other.stderr
+
+
+def test_names_with_dots_and_brackets_stay_apart(run, movie, tiny_model, tmp_path):
+    names = ["2026.05.01_a.tif", "2026.05.01_b[old].tif", "c.ome.tif"]
+    for name in names:
+        shutil.copy(movie, tmp_path / name)
+    result = run("enhance", *names, "-o", "out", "-m", tiny_model)
+    assert result.exit_code == 0, result.output
+    made = ["2026.05.01_a_enhanced.tif", "2026.05.01_b[old]_enhanced.tif", "c_enhanced.tif"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == made
+    assert all(name in result.output for name in made)
+
+
+def test_resume_refuses_another_dark_reference(run, movie, tiny_model, tmp_path, counts):
+    for i, value in enumerate((3, 4)):
+        write(Image(np.full(counts.shape[1:], value, np.uint16)), tmp_path / f"dark{i}.tif")
+    words = ("enhance", movie, "-o", "o.tif", "-m", tiny_model, "--resume", "--dark")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_lowdose_tem.io.StackWriter.finish", lambda self: 1 / 0)
+        assert run(*words, "dark0.tif").exit_code == 1
+    refused = run(*words, "dark1.tif")
+    assert refused.exit_code == 2
+    assert "dark" in refused.stderr
+    assert run(*words, "dark0.tif").exit_code == 0
 
 
 def test_enhance_a_range_with_dark_reference_and_pixel_size(run, counts, tiny_model, tmp_path):

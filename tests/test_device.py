@@ -19,6 +19,30 @@ def test_auto_says_why_there_is_no_faster_one(monkeypatch):
         assert "driver" in chosen.note or "without CUDA" in chosen.note
 
 
+@pytest.mark.parametrize(
+    ("working", "system", "note"), [("mps", "Darwin", ""), ("cpu", "Darwin", "mps: absent")]
+)
+def test_only_what_a_user_would_expect_is_missed(monkeypatch, working, system, note):
+    def check(kind, precision="auto"):
+        if kind == working:
+            return device.DeviceCheck(kind, device.Device(kind, "chip", "float32"), "")
+        return device.DeviceCheck(kind, None, "absent", present=False)
+
+    monkeypatch.setattr(device, "check_device", check)
+    monkeypatch.setattr(device.platform, "system", lambda: system)
+    assert choose_device().note == note
+
+
+def test_a_failed_self_test_is_always_told(monkeypatch):
+    def check(kind, precision="auto"):
+        if kind == "cpu":
+            return device.DeviceCheck(kind, device.Device(kind, "chip", "float32"), "")
+        return device.DeviceCheck(kind, None, "broken" if kind == "xpu" else "absent", present=kind == "xpu")
+
+    monkeypatch.setattr(device, "check_device", check)
+    assert choose_device().note == "xpu: broken"
+
+
 @pytest.mark.parametrize(("wanted", "precision"), [("gpu0", "auto"), ("cpu", "float8")])
 def test_unknown_names_are_refused(wanted, precision):
     with pytest.raises(ValueError, match="choose auto"):

@@ -1,5 +1,6 @@
 """Imports go one way, and heavy libraries wait until they are needed."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -68,8 +69,10 @@ def test_nothing_but_the_widgets_imports_the_widgets():
             assert "from .widgets" not in path.read_text()
 
 
-def test_public_names_can_be_had():
+def test_public_names_stay_what_they_are():
     for name in napari_lowdose_tem.__all__:
-        assert getattr(napari_lowdose_tem, name) is not None
+        first = getattr(napari_lowdose_tem, name)
+        assert not inspect.ismodule(first)
+        assert getattr(napari_lowdose_tem, name) is first
     with pytest.raises(AttributeError):
         napari_lowdose_tem.nonesuch  # noqa: B018

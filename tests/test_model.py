@@ -97,6 +97,31 @@ def test_wrong_architecture_is_refused(tiny_model, tmp_path):
         load_model(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": "level"},
+        {"architecture": "light-unet"},
+        {"architecture": {"name": ["light-unet"]}},
+        {"architecture": {"name": "light-unet", "channels": [-4, 8]}},
+        {"architecture": {"name": "light-unet", "channels": "wide"}},
+    ],
+)
+def test_a_nonsensical_header_is_refused_with_the_file_named(tiny_model, tmp_path, change):
+    loaded = load_model(tiny_model)
+    path = save_model(
+        tmp_path / "odd.safetensors", loaded.network.state_dict(), replace(loaded.info, **change)
+    )
+    with pytest.raises(ValueError, match=r"odd\.safetensors"):
+        load_model(path)
+
+
+def test_a_folder_of_the_models_name_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()
+    assert find_model("default").path.parent == model._BUNDLED
+
+
 def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path):
     loaded = load_model(tiny_model)
     weights = loaded.network.state_dict()

@@ -8,23 +8,24 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# public name -> module; imported on first use so that `import napari_lowdose_tem` stays light
+# public name -> module; imported on first use so that `import napari_lowdose_tem` stays light.
+# `enhance` is not among them: a function of the name of its module would be shadowed by it.
 _PUBLIC = {
     "Engine": "engine",
     "Image": "image",
     "read": "io",
     "write": "io",
-    "enhance": "enhance",
     "load_model": "model",
     "simulate_pair": "simulate",
 }
 
-__all__ = ["Engine", "Image", "__version__", "enhance", "load_model", "read", "simulate_pair", "write"]
+__all__ = ["Engine", "Image", "__version__", "load_model", "read", "simulate_pair", "write"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

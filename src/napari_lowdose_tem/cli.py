@@ -39,9 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console()
+# no markup: file names and advice may hold brackets
+console = Console(markup=False)
 # progress and errors go to stderr, so that stdout can be piped and --json prints one object alone
-status = Console(stderr=True)
+status = Console(stderr=True, markup=False)
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model by name, or a .safetensors file.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps, xpu or cpu.")]
@@ -65,8 +66,8 @@ def _clear_errors(command: Callable[P, None]) -> Callable[P, None]:
             status.print("interrupted" + (kept if "resume" in kwargs else ""))
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (ValueError, OSError, MemoryError, ImportError) as err:
-            text = " ".join(str(err).split()) or type(err).__name__
-            status.print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+            text = " ".join(str(getattr(err, "strerror", None) or err).split()) or type(err).__name__
+            status.print(f"error: {text}", style="red", highlight=False, soft_wrap=True)
             raise typer.Exit(EXIT_BAD_INPUT) from None
 
     return wrapped
@@ -76,7 +77,7 @@ def _clear_errors(command: Callable[P, None]) -> Callable[P, None]:
 def _progress_bar(unit: str) -> Iterator[Progress]:
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(f"{unit}  {{task.fields[rate]}}"),
@@ -135,7 +136,7 @@ def enhance(
     targets = _match_outputs(inputs, output)
     note = ""  # why there is no faster device: said once
     for path, target in zip(inputs, targets, strict=True):
-        if resume and target.exists() and not overwrite:
+        if resume and not overwrite and _is_complete(target, path, model):
             console.print(f"{target} is complete already", highlight=False, soft_wrap=True)
             continue
         image = _read_input(path, dark, pixel_size)
@@ -170,13 +171,40 @@ def _match_outputs(inputs: list[Path], output: Path) -> list[Path]:
         raise ValueError(f"{len(inputs)} inputs need a folder as output, not {output}")
     if len(inputs) == 1 and output.suffix:
         raise ValueError(f"cannot write {output}: use one of {' '.join(WRITABLE_SUFFIXES)}, or name a folder")
-    targets = [output / f"{path.name.split('.')[0]}_enhanced.tif" for path in inputs]
+    targets = [output / f"{_stem(path)}_enhanced.tif" for path in inputs]
     if len(set(targets)) < len(targets):
         raise ValueError(
             "some inputs share a name, so their outputs would overwrite each other; run them apart"
         )
     output.mkdir(parents=True, exist_ok=True)
     return targets
+
+
+def _stem(path: Path) -> str:
+    from napari_lowdose_tem.io import READABLE_SUFFIXES
+
+    name = path.resolve().name
+    if name.lower().endswith(READABLE_SUFFIXES):
+        name = name[: name.rindex(".")]
+    return name[:-4] if name.lower().endswith(".ome") else name
+
+
+def _is_complete(target: Path, source: Path, model: str) -> bool:
+    """Tell whether an output exists already, and refuse one made from something else."""
+    if not target.exists():
+        return False
+    from napari_lowdose_tem.io import read
+    from napari_lowdose_tem.model import find_model
+
+    made = read(target).provenance
+    origin = made.get("origin", {}).get("source")
+    if origin != read(source).provenance.get("source") or (
+        made.get("enhanced", {}).get("model_sha256") != find_model(model).sha256
+    ):
+        raise ValueError(
+            f"{target} exists already, made from {origin or 'something else'}; choose another output"
+        )
+    return True
 
 
 def _parse_frames(text: str, n_frames: int) -> tuple[int, int]:

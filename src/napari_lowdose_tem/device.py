@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,6 +48,7 @@ class DeviceCheck:
     kind: str
     device: Device | None
     reason: str
+    present: bool = True
 
 
 def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
@@ -74,15 +75,18 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
         if check.device is None:
             raise ValueError(f"device {wanted} cannot be used: {check.reason}; choose another, or auto")
         return check.device
-    reasons: list[str] = []
+    absent: list[tuple[str, str]] = []
+    failed: list[tuple[str, str]] = []
     for kind in _KINDS:
         check = check_device(kind, precision)
-        if check.device is not None:
-            device = check.device
-            return Device(device.kind, device.name, device.precision, "; ".join(reasons))
-        if check.reason and kind in ("cuda", _native_kind()):
-            reasons.append(f"{kind}: {check.reason}")
-    raise ValueError("no processor passed its self-test: " + "; ".join(reasons))
+        if check.device is None:
+            (failed if check.present else absent).append((kind, check.reason))
+            continue
+        # that a Mac has no NVIDIA card is no news; that no accelerator was found is
+        missing = [(k, why) for k, why in absent if kind == "cpu" and k == _native_kind() and not failed]
+        note = "; ".join(f"{k}: {why}" for k, why in (*failed, *missing))
+        return replace(check.device, note=note)
+    raise ValueError("no processor passed its self-test: " + "; ".join(f"{k}: {why}" for k, why in failed))
 
 
 def check_devices() -> list[DeviceCheck]:
@@ -95,7 +99,7 @@ def check_device(kind: str, precision: str = "auto") -> DeviceCheck:
     """Run the self-test: one convolution, compared with the CPU's float32 result."""
     reason = _why_absent(kind)
     if reason:
-        return DeviceCheck(kind, None, reason)
+        return DeviceCheck(kind, None, reason, present=False)
     chosen = _best_precision(kind) if precision == "auto" else precision
     try:
         error = _self_test(kind, PRECISIONS[chosen])

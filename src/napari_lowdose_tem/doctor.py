@@ -79,10 +79,11 @@ def _examine_models(report: dict[str, Any], advice: list[str]) -> None:
     if not any(m.label == DEFAULT_MODEL for m in models):
         advice.append("the default model is missing or damaged: reinstall napari-lowdose-tem")
         return
-    try:
-        load_model()
-    except (ImportError, ValueError) as err:
-        advice.append(str(err))
+    for model in models:
+        try:
+            load_model(model)
+        except (ImportError, ValueError) as err:
+            advice.append(str(err))
 
 
 def _version(name: str) -> str | None:

@@ -65,7 +65,8 @@ class Progress:
     """State of a job after a tile or a batch.
 
     `frames` (n, rows, columns) in counts are those just finished, from output frame `first` on; `view` is the
-    output while it fills, where it can be looked at; `made` is what its provenance will say of its making; `result` comes with the last report.
+    output while it fills, where it can be looked at; `made` is what its provenance says of its making;
+    `result` comes with the last report.
     """
 
     done: float
@@ -248,6 +249,7 @@ def _open_sink(
     made_by = {
         "source": str(job.image.provenance.get("source", job.image.name)),
         "first": job.first,
+        "dark": job.image.provenance.get("dark"),
         **provenance,
     }
     n_frames = total if job.image.is_stack else None

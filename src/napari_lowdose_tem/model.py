@@ -118,7 +118,7 @@ def find_model(name: str | os.PathLike[str] = DEFAULT_MODEL, folder: Path | None
         When there is none, naming those there are; or when the file is not a model.
     """
     path = Path(name)
-    if path.suffix == SUFFIX or path.exists():
+    if path.suffix == SUFFIX or len(path.parts) > 1:
         if not path.is_file():
             raise ValueError(f"model file {path} does not exist")
         return read_model_file(path)
@@ -163,6 +163,8 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
         )
     try:
         info = ModelInfo(**json.loads(stored))
+        if not (isinstance(info.recipe, dict) and isinstance(info.architecture, dict)):
+            raise TypeError("recipe and architecture must be objects")
         check_recipe(info.recipe)
     except (TypeError, json.JSONDecodeError) as err:
         raise ValueError(f"model file {path} has a header this version cannot read: {err}") from err
@@ -183,7 +185,10 @@ def load_model(name: str | os.PathLike[str] | ModelFile = DEFAULT_MODEL) -> Mode
     from napari_lowdose_tem.network import build_network
 
     file = name if isinstance(name, ModelFile) else find_model(name)
-    network = build_network(dict(file.info.architecture))
+    try:
+        network = build_network(dict(file.info.architecture))
+    except ValueError as err:
+        raise ValueError(f"model file {file.path}: {err}") from err
     try:
         weights = load_file(file.path)
     except (SafetensorError, OSError) as err:
@@ -210,7 +215,7 @@ def save_model(
 ) -> Path:
     """Write a model file, whole or not at all, in half precision unless `half` is False."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
     if path.suffix != SUFFIX:
@@ -222,6 +227,6 @@ def save_model(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={_HEADER_KEY: json.dumps(asdict(info))})
+    partial.write_bytes(save(tensors, metadata={_HEADER_KEY: json.dumps(asdict(info))}))
     os.replace(partial, path)
     return path

@@ -111,10 +111,10 @@ def build_network(architecture: dict[str, Any]) -> nn.Module:
         For a name or arguments this version does not know.
     """
     arguments = dict(architecture)
-    name = arguments.pop("name", None)
+    name = str(arguments.pop("name", None))
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {name!r}; this version knows {', '.join(ARCHITECTURES)}")
     try:
         return ARCHITECTURES[name](**arguments)
-    except (TypeError, KeyError) as err:
+    except (TypeError, KeyError, ValueError, RuntimeError) as err:
         raise ValueError(f"architecture {name!r} does not take {arguments}: {err}") from err

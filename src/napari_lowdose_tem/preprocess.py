@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -161,5 +162,12 @@ def subtract_dark(image: Image, dark: Image | npt.NDArray[Any]) -> Image:
     for i in range(dark.n_frames):
         level += dark.frames(i, i + 1)[0]
     level = (level / dark.n_frames).astype(np.float32)
-    note = {"name": dark.name, "frames": dark.n_frames, "mean_counts": float(level.mean())}
+    if not np.isfinite(level).all():
+        raise ValueError(f"dark reference {dark.name} has pixels that are not finite; record it anew")
+    note = {
+        "name": dark.name,
+        "frames": dark.n_frames,
+        "mean_counts": float(level.mean()),
+        "sha256": hashlib.sha256(level.tobytes()).hexdigest(),
+    }
     return image.with_data(image.data.astype(np.float32) - level).with_provenance(dark=note)
