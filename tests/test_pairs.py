@@ -34,6 +34,27 @@ def test_folder_itself_is_a_set_and_movies_are_left_out(tmp_path):
     assert [f.set_name for f in find_fields(tmp_path / "Ni")] == ["Ni"]
 
 
+@pytest.mark.parametrize("beside", [[LOW], [LOW, LOW], [LOW, (12, 20)], [HIGH, LOW, LOW]])
+def test_frames_beside_sets_are_left_out(tmp_path, beside):
+    save(tmp_path, *beside)
+    save(tmp_path / "Ni", HIGH, LOW, LOW)
+    assert [f.set_name for f in find_fields(tmp_path)] == ["Ni"]
+
+
+def test_a_set_may_hold_folders_of_results(tmp_path):
+    save(tmp_path / "Ni", HIGH, LOW)
+    save(tmp_path / "Ni" / "enhanced", LOW, LOW)
+    assert [f.hde.parent for f in find_fields(tmp_path / "Ni")] == [tmp_path / "Ni"]
+
+
+def test_a_broken_set_is_told_whatever_lies_beside(tmp_path):
+    save(tmp_path, LOW)
+    save(tmp_path / "Ni", HIGH, LOW)
+    save(tmp_path / "SiC", LOW, LOW)
+    with pytest.raises(ValueError, match="SiC: no pairs, all 2 frames"):
+        find_fields(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [

@@ -71,6 +71,11 @@ class Image:
                 object.__setattr__(self, key, _positive(float(value), unit))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by the arguments; the read-only view of the provenance cannot be pickled."""
+        calibration = self.pixel_size_nm, self.counts_per_electron, self.frame_time_s
+        return type(self), (self.data, *calibration, self.name, dict(self.provenance))
+
     @property
     def is_stack(self) -> bool:
         """Whether there is a leading frame axis."""

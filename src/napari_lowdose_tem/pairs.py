@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_lowdose_tem.io._errors import as_value_error, quiet
 from napari_lowdose_tem.io.folder import natural
+from napari_lowdose_tem.io.tiff import tiff_shape
 
 Floats = npt.NDArray[np.float64]
 Shape = tuple[int, int]
@@ -47,7 +47,7 @@ def find_fields(folder: str | Path) -> list[Field]:
     folder
         A set, or a folder of sets. A set is a folder of TIFF frames in natural order: a high-dose frame,
         then one or more low-dose frames of the same field, then the next field. High-dose frames are the
-        larger ones. Stacks are left out.
+        larger ones. Stacks are left out, and so is what lies beside sets.
 
     Raises
     ------
@@ -57,29 +57,26 @@ def find_fields(folder: str | Path) -> list[Field]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    places = [folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=natural)]
-    shapes = {place: _frame_shapes(place) for place in places}
-    if shapes[folder]:
-        return _pair(folder, shapes[folder])
-    found = [field for place in places if shapes[place] for field in _pair(place, shapes[place])]
-    if not found:
+    places = sorted((p for p in folder.iterdir() if p.is_dir()), key=natural)
+    sets = {place: shapes for place in places if (shapes := _frame_shapes(place))}
+    # frames beside sets are movies of one frame, overviews and the like
+    if not any(len(set(shapes.values())) > 1 for shapes in sets.values()) and (own := _frame_shapes(folder)):
+        sets = {folder: own}
+    if not sets:
         raise ValueError(
             f"{folder}: no TIFF frames in it or in its folders; needs a high-dose frame followed by "
             "low-dose frames of the same field, and so on"
         )
-    return found
+    return [field for place, shapes in sets.items() for field in _pair(place, shapes)]
 
 
 def _frame_shapes(place: Path) -> dict[Path, Shape]:
-    import tifffile
-
     shapes = {}
     files = [p for p in place.iterdir() if p.suffix.lower() in _TIFF and not p.name.startswith(".")]
     for path in sorted(files, key=natural):
-        with as_value_error(path), quiet("tifffile"), tifffile.TiffFile(path) as tif:
-            shape = tuple(n for n in tif.series[0].shape if n > 1)
+        shape = tiff_shape(path)
         if len(shape) == 2:
-            shapes[path] = (int(shape[0]), int(shape[1]))
+            shapes[path] = (shape[0], shape[1])
     return shapes
 
 

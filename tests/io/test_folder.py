@@ -5,6 +5,7 @@ import pytest
 import tifffile
 
 from napari_lowdose_tem.io import can_read, read
+from napari_lowdose_tem.io.folder import natural
 
 FRAMES = np.random.default_rng(1).integers(0, 1000, (12, 10, 17), dtype=np.uint16)
 
@@ -36,6 +37,11 @@ def test_natural_order_and_foreign_files(folder):
         "frame_12.tif",
     )
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(image.data))[7], FRAMES[7])
+
+
+def test_digits_of_other_kinds_are_text(tmp_path):
+    names = ["a5²6.tif", "a5²10.tif", "a10.tif", "a٣.tif", "²7.tif"]
+    assert [p.name for p in sorted((tmp_path / name for name in reversed(names)), key=natural)] == names
 
 
 @pytest.mark.parametrize(

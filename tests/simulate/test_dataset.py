@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from napari_lowdose_tem.io import read
+from napari_lowdose_tem.pairs import find_fields
 from napari_lowdose_tem.simulate import MEASURED, Motion, iter_dataset, simulate_dataset
 from napari_lowdose_tem.simulate.pair import area_mean
 
@@ -92,6 +93,12 @@ def test_movie_streams_with_reference_and_truth(tmp_path):
     assert truth["frames"][0]["shift_px"] == [0, 0]
     assert len(truth["frames"][4]["particles"]) > len(truth["frames"][0]["particles"]) - 3
     assert truth["motion"]["drift_nm"] == 2
+
+
+def test_pairs_are_found_beside_a_movie_of_one_frame(tmp_path):
+    simulate_dataset(tmp_path, ["Ni", "SiC"], 1, 1, **SMALL)
+    fields = find_fields(tmp_path)
+    assert [(f.set_name, len(f.ldes)) for f in fields] == [("Ni", 2), ("SiC", 2)]
 
 
 def test_a_field_depends_on_seed_and_place_only(tmp_path):

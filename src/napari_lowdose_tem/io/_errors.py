@@ -34,9 +34,20 @@ def as_value_error(path: Path, what: str = "cannot be read") -> Iterator[None]:
         ) from err
 
 
+_FILTERS = threading.RLock()
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Ignore warnings; one thread at a time, since the filters are the process's."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 @contextlib.contextmanager
 def quiet(logger: str) -> Iterator[list[str]]:
-    """Collect what a library logs or warns about in this thread, instead of printing it."""
+    """Collect what a library logs in this thread, instead of printing it."""
     messages: list[str] = []
     thread = threading.get_ident()
 
@@ -49,8 +60,6 @@ def quiet(logger: str) -> Iterator[list[str]]:
     log = logging.getLogger(logger)
     log.addHandler(handler)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield messages
+        yield messages
     finally:
         log.removeHandler(handler)

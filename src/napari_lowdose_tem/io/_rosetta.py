@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ._errors import quiet
+from ._errors import quiet, without_warnings
 from ._frames import NEEDS, stack_shape
 from ._units import pixel_size_nm, time_s
 
@@ -16,7 +16,7 @@ from ._units import pixel_size_nm, time_s
 def signals(path: Path, api: str, **options: Any) -> list[dict[str, Any]]:
     """Let RosettaSciIO open a file lazily; its datasets as it gives them."""
     module = importlib.import_module(f"rsciio.{api}")
-    with quiet("rsciio"):
+    with quiet("rsciio"), without_warnings():
         try:
             found: list[dict[str, Any]] = module.file_reader(str(path), lazy=True, **options)
         except Exception as err:

@@ -20,7 +20,8 @@ _SAME = {".tiff": ".tif", ".dm4": ".dm3"}
 def natural(path: Path) -> list[str | int]:
     """Sort key that puts frame 10 behind frame 9."""
     parts = re.split(r"([0-9]+)", path.name.casefold())
-    return [int(part) if part.isdigit() else part for part in parts]
+    # the digits are every second part; others, as in "a²", are text
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def frame_files(path: Path) -> list[Path]:

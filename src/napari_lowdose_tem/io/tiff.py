@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 
-from ._errors import quiet
+from ._errors import as_value_error, quiet
 from ._frames import NEEDS, Frames, RawFrames, evenly, pixels, stack_shape
 from ._tiff_calibration import calibration
 
@@ -60,6 +60,20 @@ def read_tiff(path: Path) -> Image:
         if len(tif.series) > 1:
             provenance["other_images"] = [f"{s.name or s.kind} {s.shape} {s.dtype}" for s in tif.series[1:]]
     return Image(data, provenance=provenance, **fields)
+
+
+def tiff_shape(path: Path) -> tuple[int, ...]:
+    """Give the shape of the first image of a TIFF file, without axes of length 1, from its headers.
+
+    Raises
+    ------
+    ValueError
+        For a file that cannot be read.
+    """
+    import tifffile
+
+    with as_value_error(path), quiet("tifffile"), tifffile.TiffFile(path) as tif:
+        return tuple(int(n) for n in tif.series[0].shape if n > 1)
 
 
 class _TiffPages(Frames):
