@@ -10,6 +10,7 @@ from napari_lowdose_tem.enhance import enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets import _layers, batch
 from napari_lowdose_tem.widgets.enhance_control import EnhanceControl
+from napari_lowdose_tem.widgets.enhance_dock import EnhanceDock
 from napari_lowdose_tem.widgets.live import FrameCache, LiveFrame, SourceTokens
 
 pytestmark = pytest.mark.usefixtures("model_folder")
@@ -80,6 +81,18 @@ def test_whole_stack_into_memory(qtbot, viewer, control, movie):
     assert "5 frames enhanced" in control.state.message
 
 
+def test_corrected_gain_reaches_the_outputs(qtbot, viewer, control):
+    source = viewer.layers["movie"]
+    control.set_live(True)
+    live = wait_shown(qtbot, control, viewer.dims.current_step[0])
+    _layers.set_calibration(source, (2.0, 3.0), 55.0)
+    assert _layers.image_from_layer(live).counts_per_electron == 55
+    source.metadata["lowdose_tem"]["counts_per_electron"] = 66.0  # in place nothing is told
+    control.run_batch()
+    wait_batch(qtbot, control)
+    assert _layers.image_from_layer(viewer.layers["movie enhanced"]).counts_per_electron == 66
+
+
 def test_live_frame_follows_the_slider_and_equals_the_batch(qtbot, viewer, control):
     viewer.dims.set_current_step(0, 1)
     control.set_live(True)
@@ -97,6 +110,62 @@ def test_live_frame_follows_the_slider_and_equals_the_batch(qtbot, viewer, contr
     assert len(viewer.layers) == 2
     control.set_live(False)
     assert list(viewer.layers) == [source]
+
+
+def test_dock_shows_the_frame_enhanced_at_once(qtbot, viewer, movie):
+    layers = list(viewer.layers)
+    viewer.layers.clear()
+    dock = EnhanceDock(viewer)
+    qtbot.addWidget(dock)
+    control = dock.control
+    control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
+    control.choose_device("cpu")
+    qtbot.waitUntil(lambda: control.state.live)
+    assert control._live._job is None
+    for _ in range(2):
+        viewer.layers.extend(layers)
+        first = wait_shown(qtbot, control, viewer.dims.current_step[0])
+        assert dock.live_button.isChecked()
+        viewer.layers.remove(layers[0])
+        assert not viewer.layers  # and live still: the next image is shown enhanced
+    viewer.layers.extend(layers)
+    first = wait_shown(qtbot, control, viewer.dims.current_step[0])
+    dock.close()
+    qtbot.waitUntil(lambda: control._live._job is None, timeout=LONG)
+
+    again = EnhanceDock(viewer)
+    qtbot.addWidget(again)
+    control = again.control
+    control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
+    control.choose_device("cpu")
+    assert wait_shown(qtbot, control, viewer.dims.current_step[0]) is first  # taken over, not doubled
+    again.live_button.click()
+    assert list(viewer.layers) == layers
+    again.close()
+
+
+def test_dock_prepared_for_a_batch_is_not_live(qtbot, viewer, movie):
+    viewer.add_image(movie[0], name="still")
+    dock = EnhanceDock(viewer)
+    qtbot.addWidget(dock)
+    dock.prepare_batch()
+    qtbot.wait(50)
+    assert not dock.control.state.live
+    assert dock.control._live._job is None
+    assert dock.control.state.source == "still"
+    dock.close()
+
+
+def test_batch_error_stays_while_live_goes_on(qtbot, viewer, control, tmp_path):
+    control.set_live(True)
+    wait_shown(qtbot, control, viewer.dims.current_step[0])
+    (tmp_path / "out.zarr").mkdir()
+    control.choose_output(tmp_path / "out.zarr")
+    control.run_batch()
+    wait_batch(qtbot, control)
+    assert control.state.live
+    assert control.state.is_error
+    assert "exists already" in control.state.message
 
 
 def test_newest_frame_wins(qtbot, viewer, control, movie):
@@ -172,23 +241,42 @@ def test_cancel_keeps_the_finished_frames(qtbot, viewer, control, movie):
     use(viewer, slow(np.concatenate([movie] * 40), 0.02))
     control.run_batch()
     qtbot.waitUntil(lambda: control.state.share_done > 0.02, timeout=LONG)
+    output = viewer.layers["other enhanced"]
+    assert _layers.image_from_layer(output).provenance["enhanced"]["model_sha256"]  # while it fills
     control.cancel_batch()
     wait_batch(qtbot, control)
-    output = viewer.layers["other enhanced"]
     assert 1 <= len(output.data) < 200
     assert (np.asarray(output.data).max(axis=(1, 2)) > 0).all()
     assert f"{len(output.data)} enhanced frame" in control.state.message
-    assert _layers.image_from_layer(output).provenance["enhanced"]["finished_frames"] == len(output.data)
+    made = _layers.image_from_layer(output).provenance["enhanced"]
+    assert made["finished_frames"] == len(output.data)
+    assert made["model_sha256"]
+    assert made["device"]
+
+
+def test_cancel_after_the_last_frame_is_finished(qtbot, viewer, control):
+    control.run_batch()
+
+    def cancel(progress):
+        if progress.done == progress.total and progress.result is None:
+            control.cancel_batch()
+
+    control._batch.progress.connect(cancel)
+    wait_batch(qtbot, control)
+    assert "5 frames enhanced" in control.state.message
+    made = _layers.image_from_layer(viewer.layers["movie enhanced"]).provenance["enhanced"]
+    assert "finished_frames" not in made
 
 
 def test_cancel_within_a_tile(qtbot, viewer, control, monkeypatch):
     frame = np.random.default_rng(0).poisson(100, (600, 1500)).astype(np.uint16)
     use(viewer, frame)
     choice = control._choice()
-    monkeypatch.setattr(control, "_choice", lambda: type(choice)(choice.model, 1, "cpu", "float32", 576))
+    monkeypatch.setattr(control, "_choice", lambda: type(choice)(choice.model, 1, "cpu", "float32", 640))
     control.run_batch()
-    qtbot.waitUntil(lambda: 0 < control.state.share_done < 0.7, timeout=LONG)
-    control.cancel_batch()
+    control._batch.progress.connect(
+        lambda progress: control.cancel_batch() if progress.frames is None else None
+    )
     wait_batch(qtbot, control)
     assert control.state.message == "Stopped before a frame was done."
 

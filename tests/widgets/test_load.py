@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import tifffile
@@ -5,7 +7,7 @@ from napari.components import ViewerModel
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import write
-from napari_lowdose_tem.widgets import _layers, loading
+from napari_lowdose_tem.widgets import _layers, load_control, loading
 from napari_lowdose_tem.widgets.load_control import LoadControl
 from napari_lowdose_tem.widgets.load_dock import LoadDock
 from napari_lowdose_tem.widgets.load_state import describe_calibration
@@ -64,6 +66,24 @@ def test_corrects_pixel_size_and_gain(qtbot, viewer, control, path):
     control.apply((4.0, 0.0), None)
     assert control.state.is_error
     assert _layers.image_from_layer(viewer.layers[0]).pixel_size_nm == (4, 5)
+
+
+def test_dose_of_the_layer_before_is_not_shown(qtbot, viewer, control, path, monkeypatch):
+    go_on = threading.Event()
+
+    def slow_mean(image):
+        go_on.wait(10)
+        yield 80.0
+
+    monkeypatch.setattr(load_control, "_iter_mean", slow_mean)
+    load(qtbot, control, path)
+    before = control._measuring
+    image = Image(np.ones((4, 7), np.float32), name="out", provenance={"enhanced": {"model": "tiny"}})
+    _layers.add_image(viewer, _layers.layer_tuple(image))
+    assert control.state.layer == "out"
+    go_on.set()
+    qtbot.waitUntil(lambda: not before.is_running)
+    assert control.state.mean_counts is control.state.dose_e_per_px is None
 
 
 def test_bad_file_is_one_line(qtbot, viewer, control, tmp_path):

@@ -1,9 +1,10 @@
+import errno
 import threading
 import time
 
 import pytest
 
-from napari_lowdose_tem.widgets._worker import Job
+from napari_lowdose_tem.widgets._worker import Job, error_line
 
 
 class Steps:
@@ -95,6 +96,44 @@ def test_cancel_before_the_thread_begins_runs_nothing(qtbot):
     job.cancel()
     qtbot.waitUntil(lambda: "cancelled" in names(seen))
     assert steps.made == 0 or "progress" not in names(seen)
+
+
+def test_cancel_too_late_tells_of_the_result(qtbot):
+    reached, go_on = threading.Event(), threading.Event()
+
+    def steps():
+        yield "frame"
+        reached.set()
+        go_on.wait(10)
+        yield "result"
+
+    job = Job(steps)
+    seen, last = record(job), []
+    job.cancelled.connect(last.append)
+    job.start()
+    qtbot.waitUntil(reached.is_set)
+    job.cancel()
+    go_on.set()
+    qtbot.waitUntil(lambda: "cancelled" in names(seen))
+    assert last == ["result"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "/a/b.zarr: the disk is full;\nmake room"),
+            "/a/b.zarr: the disk is full; make room",
+        ),
+        (OSError(errno.ENOENT, "No such file", "a.tif"), "a.tif: No such file"),
+        (OSError("a.tif: no TIFF"), "a.tif: no TIFF"),
+        (ValueError("no\nsignal"), "no signal"),
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("shapes"), "RuntimeError: shapes"),
+    ],
+)
+def test_errors_read_as_one_line_without_numbers(error, line):
+    assert error_line(error) == line
 
 
 def test_reports_do_not_pile_up_before_a_busy_gui(qtbot):

@@ -13,17 +13,29 @@ ERROR_COLOR = "#ff6b6b"
 
 
 class Dock(QWidget):
-    """A dock's widget that says when it is closed, however that happens."""
+    """A dock's widget: shows the state of its control, and ends that when closed, however that happens.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    control
+        Has a `state` that tells of its changes, and `close()`.
+    """
+
+    def __init__(self, control: Any) -> None:
         super().__init__()
-        self._endings: list[Callable[[], Any]] = []
+        self.control = control
+        endings = self._endings = [control.close, control.state.events.disconnect]
+        self.destroyed.connect(lambda: _run_all(endings))
+        self._make_widgets()
+        self._lay_out()
+        self._connect()
+        control.state.events.connect(self._show_state)
+        self._show_state()
 
-    def ends_with(self, *endings: Callable[[], Any]) -> None:
-        """Call these once when the dock is closed or deleted."""
-        pending = self._endings
-        pending.extend(endings)
-        self.destroyed.connect(lambda: _run_all(pending))
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed yet."""
+        return bool(self._endings)
 
     def event(self, event: QEvent) -> bool:
         """Notice being taken out of the dock area: napari then only drops its reference."""
@@ -31,6 +43,18 @@ class Dock(QWidget):
         if is_out or event.type() == QEvent.Type.Close:
             _run_all(self._endings)
         return bool(super().event(event))
+
+    def _make_widgets(self) -> None:
+        raise NotImplementedError
+
+    def _lay_out(self) -> None:
+        raise NotImplementedError
+
+    def _connect(self) -> None:
+        raise NotImplementedError
+
+    def _show_state(self, *_: Any) -> None:
+        raise NotImplementedError
 
 
 class Note(QLabel):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from napari.qt.threading import GeneratorWorkerSignals, WorkerBase, create_worker
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import WorkerBase, create_worker
-from superqt.utils._qthreading import WorkerBaseSignals
+
+_log = logging.getLogger(__name__)
 
 _WAITING = 4  # reports not yet seen by the GUI thread before the job pauses, so that frames do not pile up
 
@@ -16,8 +18,8 @@ _WAITING = 4  # reports not yet seen by the GUI thread before the job pauses, so
 class Job(QObject):
     """A generator of progress run in a thread; signals arrive on the thread that made the job.
 
-    One of `finished` (with the last progress), `errored` and `cancelled` ends it, after the generator is
-    closed and has given back what it held.
+    One of `finished`, `errored` and `cancelled` ends it, after the generator is closed and has given back
+    what it held; the first and the last come with the last progress, which may be more than was passed on.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ class Job(QObject):
     progress = Signal(object)
     finished = Signal(object)
     errored = Signal(object)
-    cancelled = Signal()
+    cancelled = Signal(object)
 
     def __init__(
         self, steps: Callable[[], Iterator[Any]], title: str = "", parent: QObject | None = None
@@ -69,8 +71,8 @@ class Job(QObject):
 
     def _on_yielded(self, progress: Any) -> None:
         self._worker.seen()
-        if not self._is_cancelled:
-            self._last = progress
+        self._last = progress
+        if not (self._is_cancelled or self._worker.abort_requested):
             self.progress.emit(progress)
 
     def _on_errored(self, error: Exception) -> None:
@@ -80,11 +82,24 @@ class Job(QObject):
         self._is_running = False
         # napari itself stops workers when its window closes
         if self._is_cancelled or self._worker.abort_requested:
-            self.cancelled.emit()
+            self.cancelled.emit(self._last)
         elif self._error is not None:
             self.errored.emit(self._error)
         else:
             self.finished.emit(self._last)
+
+
+def error_line(error: Exception) -> str:
+    """Say in one line what ended a job; errors nobody can have caused are logged in full."""
+    if isinstance(error, OSError) and error.strerror:
+        # without `[Errno 28]`
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return " ".join(text.split())
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError | OSError | MemoryError):
+        return text or type(error).__name__
+    _log.error("a job failed", exc_info=error)
+    return f"{type(error).__name__}: {text[:300]}"
 
 
 class _Steps:
@@ -100,20 +115,15 @@ class _Steps:
         return self.title
 
 
-class _Signals(WorkerBaseSignals):
-    yielded = Signal(object)
-    aborted = Signal()
-
-
 class _Worker(WorkerBase):
-    """superqt's worker, so that napari waits for it on closing, with a loop of its own.
+    """napari's worker, so that its window waits for it on closing, with a loop of its own.
 
-    superqt's generator worker takes a RuntimeError for a deleted Qt object and reports nothing, and every
+    Its generator worker takes a RuntimeError for a deleted Qt object and reports nothing, and every
     worker changes the warning filters of the whole process; torch raises RuntimeError for nearly everything.
     """
 
     def __init__(self, steps: Callable[[], Iterator[Any]]) -> None:
-        super().__init__(SignalsClass=_Signals)
+        super().__init__(SignalsClass=GeneratorWorkerSignals)
         self._steps = steps
         self._room = threading.Semaphore(_WAITING)
 
@@ -141,9 +151,10 @@ class _Worker(WorkerBase):
             for step in steps:
                 while not self.abort_requested and not self._room.acquire(timeout=0.05):
                     pass
+                # what is made is told even when cancelled: it may be the result
+                self.yielded.emit(step)
                 if self.abort_requested:
                     return
-                self.yielded.emit(step)
         finally:
             # here, in the thread: it frees the device's memory and the output's lock
             steps.close()  # type: ignore[attr-defined]
@@ -152,9 +163,5 @@ class _Worker(WorkerBase):
 def _make_worker(steps: _Steps) -> _Worker:
     if not steps.title:
         return _Worker(steps)
-    try:
-        from napari.qt.threading import create_worker as create
-    except ImportError:
-        create = create_worker
-    # napari's registers the job, so that closing the window asks first
-    return create(steps, _worker_class=_Worker, _start_thread=False, _ignore_errors=True)
+    # registers the job, so that closing the window asks first
+    return create_worker(steps, _worker_class=_Worker, _start_thread=False, _ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,10 +44,10 @@ class BatchRequest:
             )
         )
 
-    def unfinished(self, n_frames: int) -> Image:
-        """Return the image with what is known of its making before the job is done."""
-        made = {"model_file": self.choice.model, "finished_frames": n_frames}
-        return self.image.with_provenance(enhanced=made)
+    def unfinished(self, made: Mapping[str, Any], n_frames: int) -> Image:
+        """Return the image with how it is made, as the job's progress tells, and how far it got."""
+        made = made or {"model_file": self.choice.model}
+        return self.image.with_provenance(enhanced={**made, "finished_frames": n_frames})
 
 
 def output_bytes(image: Image) -> int:

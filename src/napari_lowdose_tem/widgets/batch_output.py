@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class BatchOutput:
             self._layer = None
         self.request, self._path, self._source = request, request.output, source
         self._data: Any = None
+        self._made: Mapping[str, Any] = {}
         self._n_done = 0
         self._refreshed_s = 0.0
 
@@ -53,12 +55,13 @@ class BatchOutput:
                 self._data = progress.view
                 if self._is_there():
                     self._layer.data = self._data
-            self._n_done = progress.first + len(progress.frames)
+            self._made, self._n_done = progress.made, progress.first + len(progress.frames)
             if self._layer is None:
-                image = self.request.unfinished(self._n_done).with_data(self._data)
+                image = self._unfinished().with_data(self._data)
                 self._add_layer(image, progress.frames, cache=self.request.output is None)
             elif self._is_there() and time.monotonic() - self._refreshed_s > _REFRESH_S:
                 self._layer.refresh()
+                _layers.set_provenance(self._layer, self._unfinished())
                 self._refreshed_s = time.monotonic()
         return self._layer is None or self._is_there() or self.request.output is not None
 
@@ -82,9 +85,12 @@ class BatchOutput:
             if self.request.image.is_stack:
                 # no zeros that could be taken for frames
                 self._layer.data = self._data[: self._n_done]
-            _layers.set_provenance(self._layer, self.request.unfinished(self._n_done))
+            _layers.set_provenance(self._layer, self._unfinished())
         self._data = None
         return self._n_done
+
+    def _unfinished(self) -> Image:
+        return self.request.unfinished(self._made, self._n_done)
 
     def _add_layer(self, image: Image, sample: Any, cache: bool) -> None:
         # a running Zarr must not be cached: napari would keep frames that were not there yet

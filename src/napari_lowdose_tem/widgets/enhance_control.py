@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from napari_lowdose_tem.model import DEFAULT_MODEL, ModelFile, find_model, list_
 
 from . import _layers, batch
 from ._settings import read_settings
-from ._worker import Job
+from ._worker import Job, error_line
 from .batch_output import BatchOutput
 from .enhance_state import DEVICES, EnhanceState, describe_image, describe_model, model_label
 from .live import EngineChoice
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_lowdose_tem.enhance import Progress
-
-_log = logging.getLogger(__name__)
 
 
 class EnhanceControl:
@@ -43,6 +40,7 @@ class EnhanceControl:
         self._source: Layer | None = None
         self.image: Image | None = None
         self._batch: Job | None = None
+        self._live_error = ""
         self._output = BatchOutput(viewer)
         self._live = LiveLayer(viewer, self._on_live_shown, self._on_live_error)
         self.state.device = self._settings.device if self._settings.device in DEVICES else "auto"
@@ -83,7 +81,7 @@ class EnhanceControl:
             try:
                 self._models[path] = find_model(path)
             except (ValueError, OSError) as error:
-                self._say(str(error), error=True)
+                self._say(error_line(error), error=True)
                 return
         self.state.models = tuple((key, model_label(file)) for key, file in self._models.items())
         self.state.model = path
@@ -117,6 +115,13 @@ class EnhanceControl:
             self._live.stop()
             self.state.live_text = ""
 
+    def prepare_batch(self) -> None:
+        """Take the selected layer, to be enhanced whole: not live."""
+        active, live = self.viewer.layers.selection.active, self._live.layer
+        self.set_live(False)
+        if active is not None and active is not live:
+            self._set_source(active)
+
     def choose_output(self, path: Path | None) -> None:
         """Write the whole stack to an OME-Zarr folder, or keep it in memory."""
         if path is not None and path.suffix.lower() != ".zarr":
@@ -132,6 +137,7 @@ class EnhanceControl:
         if self.state.running or not self.state.source_ok or choice is None or self._source is None:
             return
         self._live.pause()
+        self.image = _layers.image_from_layer(self._source)  # metadata may be changed in place, unheard
         request = batch.BatchRequest(self.image, choice, self.state.output, resume)
         self._output.start(self._source, request)
         self._batch = Job(request.iter_steps, f"enhancement of {self.image.name}")
@@ -168,14 +174,17 @@ class EnhanceControl:
         where = f" in {request.output}" if request.output else ""
         self._end_batch(f"{count} enhanced in {took:.1f} s{speed}{where}.")
 
-    def _on_cancelled(self) -> None:
+    def _on_cancelled(self, last: Progress | None) -> None:
+        if last is not None and last.result is not None:  # too late, all is there
+            self._on_finished(last)
+            return
         done = self._output.stop()
         kept = f"{done} enhanced frame{'s' * (done != 1)} kept in the layer."
         self._end_batch(f"Stopped. {kept}" if done else "Stopped before a frame was done.")
 
     def _on_errored(self, error: Exception) -> None:
         self._output.stop()
-        self._end_batch(_one_line(error), error=True)
+        self._end_batch(error_line(error), error=True)
 
     def _end_batch(self, message: str, error: bool = False) -> None:
         self._batch = None
@@ -210,9 +219,9 @@ class EnhanceControl:
             self.set_live(False)
         if event.value is self._source:
             others = [x for x in self.viewer.layers if not (_layers.why_not(x) or _layers.is_output(x))]
+            if not others:
+                self._live.stop()
             self._set_source(others[-1] if others else None)
-            if not others and self.state.live:
-                self.set_live(False)
         self._show_layers()
 
     def _on_frame(self, event: Any = None) -> None:
@@ -252,6 +261,7 @@ class EnhanceControl:
                 (events.data, self._on_pixels),
                 (events.scale, self._on_calibration),
                 (events.units, self._on_calibration),
+                (events.metadata, self._on_calibration),
             ):
                 (event.connect if connect else event.disconnect)(slot)
         self._source = layer
@@ -306,6 +316,7 @@ class EnhanceControl:
         choice = self._choice() if self.state.source_ok else None
         if choice is None:
             self._live.pause()
+            self.state.live_text = ""
             return
         if not self._live.show(self._source, self.image, choice):
             self.state.live_text = "Enhancing …"
@@ -315,16 +326,10 @@ class EnhanceControl:
         what = f"Frame {frame.index}" if self.state.is_stack else "The frame"
         self.state.live_text = f"{what} is shown enhanced."
         self._show_layers()
-        if self.state.is_error:
+        if self.state.message == self._live_error:  # what a batch said stays
             self._say("")
 
     def _on_live_error(self, error: Exception) -> None:
         self.state.live_text = ""
-        self._say(_one_line(error), error=True)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, ValueError | OSError | MemoryError):
-        return " ".join(str(error).split()) or type(error).__name__
-    _log.error("enhancement failed", exc_info=error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        self._live_error = error_line(error)
+        self._say(self._live_error, error=True)

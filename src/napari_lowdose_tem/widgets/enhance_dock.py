@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -42,20 +42,17 @@ class EnhanceDock(Dock):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self.control = EnhanceControl(napari_viewer)
-        self.ends_with(self.control.close, self.control.state.events.disconnect)
-        self._make_widgets()
-        self._lay_out()
-        self._connect()
-        self.control.state.events.connect(self._show_state)
-        self._show_state()
+        super().__init__(EnhanceControl(napari_viewer))
+        # later, for `prepare_batch` to come first
+        self._live_at_once = QTimer(self)
+        self._live_at_once.setSingleShot(True)
+        self._live_at_once.timeout.connect(self._on_opened)
+        self._live_at_once.start(0)
 
     def prepare_batch(self) -> None:
         """Turn to the whole stack of the selected layer, ready to start."""
-        active = self.control.viewer.layers.selection.active
-        if active is not None:
-            self.control.choose_source(active.name)
+        self._live_at_once.stop()
+        self.control.prepare_batch()
         self.run_button.setFocus()
 
     def _make_widgets(self) -> None:
@@ -71,7 +68,7 @@ class EnhanceDock(Dock):
         self.live_button = QPushButton("Show the current frame enhanced")
         self.live_button.setCheckable(True)
         self.live_button.setToolTip(
-            "Adds one layer that follows the slider. Frames come out exactly as in the whole stack."
+            "One layer that follows the slider. Frames come out exactly as in the whole stack."
         )
         self.live_note, self.output_note, self.progress_note = Note(), Note(), Note()
         self.run_button, self.resume_button, self.cancel_button = (QPushButton() for _ in range(3))
@@ -127,6 +124,10 @@ class EnhanceDock(Dock):
         self.run_button.clicked.connect(lambda: control.run_batch())
         self.resume_button.clicked.connect(lambda: control.run_batch(resume=True))
         self.cancel_button.clicked.connect(control.cancel_batch)
+
+    def _on_opened(self) -> None:
+        if self.is_open:
+            self.control.set_live(True)
 
     def _on_model(self, index: int) -> None:
         path = self.model_box.itemData(index)

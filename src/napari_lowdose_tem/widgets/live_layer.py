@@ -46,6 +46,7 @@ class LiveLayer:
         self._engine = LiveEngine()
         self._cache = FrameCache(min(_CACHE_BYTES, free_memory_bytes() // 8))
         self._source: Layer | None = None
+        self._image: Image | None = None
         self._frame = 0
         self._wanted: Any = None
         self._shown_key: Any = None
@@ -58,13 +59,13 @@ class LiveLayer:
         """Show the frame the viewer is at; returns whether it was there already."""
         index = _layers.frame_index(self._viewer, source)
         step = index - self._frame if source is self._source else 0
-        self._source, self._frame, self._is_on = source, index, True
+        self._source, self._image, self._frame, self._is_on = source, image, index, True
         token = self.tokens.of(source, _layers.level0(source))
         request = LiveRequest(image, token, (index,), choice)
         self._wanted = request.key(index)
         cached = self._cache.get(request.key(index))
         if cached is not None:
-            self._put(cached, image)
+            self._put(cached)
         frames = (index, *self._ahead(index, step, image.n_frames))
         missing = tuple(i for i in frames if self._cache.get(request.key(i)) is None)
         if missing:
@@ -91,7 +92,7 @@ class LiveLayer:
         """Stop and forget the frames; the layer stays as it is."""
         self.pause()
         self._cache.clear()
-        self.layer = self._source = None
+        self.layer = self._source = self._image = None
 
     def _ahead(self, index: int, step: int, n_frames: int) -> tuple[int, ...]:
         if abs(step) != 1:
@@ -126,7 +127,7 @@ class LiveLayer:
             return
         self._cache.add(frame)
         if self._is_on and frame.key == self._wanted:
-            self._put(frame, self._running.image)
+            self._put(frame)
 
     def _on_errored(self, error: Exception) -> None:
         is_wanted = self._is_on and self._next is None
@@ -141,9 +142,14 @@ class LiveLayer:
         elif not self._is_on:
             self._engine.release()
 
-    def _put(self, frame: LiveFrame, image: Image) -> None:
-        source, viewer = self._source, self._viewer
-        if source is None or source not in viewer.layers:
+    def _left_over(self, name: str, ndim: int) -> Layer | None:
+        """Find the layer of a dock closed before."""
+        layer = self._viewer.layers[name] if name in self._viewer.layers else None
+        return layer if layer is not None and _layers.is_output(layer) and layer.ndim == ndim else None
+
+    def _put(self, frame: LiveFrame) -> None:
+        source, image, viewer = self._source, self._image, self._viewer
+        if source is None or image is None or source not in viewer.layers:
             return
         pixels = frame.pixels[None] if image.is_stack else frame.pixels
         shown = image.with_data(pixels, provenance=frame.provenance)
@@ -154,6 +160,8 @@ class LiveLayer:
             viewer.layers.remove(layer)
         name = f"{source.name} enhanced (live)"
         if self.layer is None:
+            self.layer, self._shown_key = self._left_over(name, pixels.ndim), None
+        if self.layer is None:
             selected, active = set(viewer.layers.selection), viewer.layers.selection.active
             made = _layers.layer_tuple(shown, name, like=source, frame=at)
             self.layer = _layers.add_image(viewer, made)
@@ -162,10 +170,10 @@ class LiveLayer:
             viewer.layers.selection.update(selected)
         elif self._shown_key != frame.key:
             self.layer.data = pixels
-            _layers.set_provenance(self.layer, shown)
             if self._shown_key is None or self._shown_key[::2] != frame.key[::2]:  # other pixels or engine
                 self.layer.contrast_limits = _layers.limits_of(pixels)
                 self.layer.name = name
         self._shown_key = frame.key
+        _layers.set_provenance(self.layer, shown)
         _layers.place(self.layer, source, at)
         self._shown(frame)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,12 @@ import numpy as np
 from napari_lowdose_tem.image import Image
 
 from . import _layers
-from ._worker import Job
+from ._worker import Job, error_line
 from .load_state import LoadState, size_and_type
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
-
-_log = logging.getLogger(__name__)
 
 
 class LoadControl:
@@ -59,7 +56,7 @@ class LoadControl:
         job = self._reading = Job(lambda: iter_layers(paths, dark))
         job.progress.connect(lambda layer: _layers.add_image(self.viewer, layer))
         job.finished.connect(lambda _: self._end_loading())
-        job.cancelled.connect(self._end_loading)
+        job.cancelled.connect(lambda _: self._end_loading())
         job.errored.connect(self._on_errored)
         self._say("")
         self.state.loading = True
@@ -76,16 +73,14 @@ class LoadControl:
         try:
             _layers.set_calibration(self._layer, pixel_size_nm, counts_per_electron)
         except ValueError as error:
-            self._say(str(error), error=True)
+            self._say(error_line(error), error=True)
             return
         self._show_layer()
         self._say(f"Applied to “{self._layer.name}”.")
 
     def _on_errored(self, error: Exception) -> None:
         self._end_loading()
-        if not isinstance(error, ValueError | OSError | MemoryError):
-            _log.error("loading failed", exc_info=error)
-        self._say(" ".join(str(error).split()) or type(error).__name__, error=True)
+        self._say(error_line(error), error=True)
 
     def _end_loading(self) -> None:
         self._reading = None
@@ -104,6 +99,8 @@ class LoadControl:
         self._layer = layer
 
     def _show_layer(self, event: Any = None) -> None:
+        if self._measuring is not None:
+            self._measuring.cancel()  # or the dose of the layer before is shown for this one
         state, layer = self.state, self._layer
         reason = "Open files or a folder, or drop them here." if layer is None else _layers.why_not(layer)
         state.layer = layer.name if layer is not None else ""
@@ -121,8 +118,6 @@ class LoadControl:
             self._measure(image)
 
     def _measure(self, image: Image) -> None:
-        if self._measuring is not None:
-            self._measuring.cancel()
         job = self._measuring = Job(lambda: _iter_mean(image))
 
         def show(mean: float) -> None:
@@ -131,7 +126,7 @@ class LoadControl:
                 self.state.dose_e_per_px = mean / image.counts_per_electron
 
         job.progress.connect(show)
-        job.errored.connect(lambda error: self._say(" ".join(str(error).split()), error=True))
+        job.errored.connect(lambda error: self._say(error_line(error), error=True))
         job.start()
 
     def _say(self, message: str, error: bool = False) -> None:

@@ -41,16 +41,9 @@ class LoadDock(Dock):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self.control = LoadControl(napari_viewer)
-        self.ends_with(self.control.close, self.control.state.events.disconnect)
-        self.setAcceptDrops(True)
         self._shown: Any = None
-        self._make_widgets()
-        self._lay_out()
-        self._connect()
-        self.control.state.events.connect(self._show_state)
-        self._show_state()
+        super().__init__(LoadControl(napari_viewer))
+        self.setAcceptDrops(True)
 
     def _make_widgets(self) -> None:
         self.files_button, self.folder_button = QPushButton("Open files …"), QPushButton("Open folder …")
