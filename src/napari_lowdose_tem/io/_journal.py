@@ -36,7 +36,7 @@ class Journal:
 
     def start(self, header: Mapping[str, Any]) -> None:
         """Begin anew."""
-        self.path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+        self.path.write_text(json.dumps(header, allow_nan=False) + "\n", encoding="utf-8")
 
     def add(self, start: int, stop: int) -> None:
         """Record finished frames."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +16,21 @@ _CALIBRATION = ("counts_per_electron", "frame_time_s")
 _OF_READING = ("source", "format", "reader")
 
 
+def finite(value: Any) -> Any:
+    """Give a JSON value with None for NaN and infinity, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def to_store(image: Image) -> dict[str, Any]:
     """Give gain, frame time (a single frame has no axis for it) and provenance as JSON values."""
     return {
         "counts_per_electron": image.counts_per_electron,
         "frame_time_s": image.frame_time_s,
-        "provenance": dict(image.provenance),
+        "provenance": finite(image.provenance),
     }
 
 

@@ -112,7 +112,7 @@ def _imagej_text(shape: tuple[int, ...], like: Image) -> str:
         lines += ["unit=nm"]
     if like.frame_time_s:
         lines += [f"finterval={like.frame_time_s!r}", "tunit=s"]
-    return "\n".join([*lines, f"{KEY}={json.dumps(to_store(like))}", ""])
+    return "\n".join([*lines, f"{KEY}={json.dumps(to_store(like), allow_nan=False)}", ""])
 
 
 def _ome_xml(shape: tuple[int, ...], dtype: np.dtype[Any], like: Image) -> str:
@@ -130,7 +130,9 @@ def _ome_xml(shape: tuple[int, ...], dtype: np.dtype[Any], like: Image) -> str:
         calibration |= {"TimeIncrement": like.frame_time_s, "TimeIncrementUnit": "s"}
     attributes = "".join(f" {key}={quoteattr(str(value))}" for key, value in (sizes | calibration).items())
     schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-    stored = quoteattr(json.dumps(to_store(like)))[1:-1].replace("<", "&lt;").replace(">", "&gt;")
+    stored = (
+        quoteattr(json.dumps(to_store(like), allow_nan=False))[1:-1].replace("<", "&lt;").replace(">", "&gt;")
+    )
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<OME xmlns="{schema}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '

@@ -6,7 +6,9 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import Image
 
 from ._journal import Journal
+from ._ours import finite
 from ._tiff_store import TiffStore
 from ._zarr_store import ZarrStore
 
@@ -29,6 +32,9 @@ WRITABLE_SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".zarr")
 
 # noisy float frames compress to about 3/4; outputs of a network more
 _LEAST_COMPRESSED = {TiffStore: 1.0, ZarrStore: 0.25}
+_ZARR_FILES = (".zgroup", ".zattrs", ".zarray", "zarr.json")
+# chunks of Zarr 3, metadata of bioformats2raw
+_ZARR_NAMES = {"zarr.json", "c", "OME"}
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _BLOCK_BYTES = 32_000_000
 _WRITTEN_AS: dict[str, np.dtype[Any]] = {"b": np.dtype("u1"), "f": np.dtype("f4")}
@@ -45,7 +51,7 @@ def write(image: Image, path: str | Path, *, overwrite: bool = False) -> Path:
         ``.tif`` (readable by ImageJ), ``.ome.tif`` or ``.zarr`` (OME-Zarr 0.4).
         Integers and float32 keep their type, other floats become float32.
     overwrite
-        Replace what is there, when the new output is complete.
+        Replace what is there, when the new output is complete; of folders only Zarr stores.
 
     Returns
     -------
@@ -55,7 +61,7 @@ def write(image: Image, path: str | Path, *, overwrite: bool = False) -> Path:
     Raises
     ------
     ValueError
-        For an unknown ending, an existing output, or another run writing it.
+        For an unknown ending, an existing output or folder, or another run writing it.
     OSError
         When the disk is full.
     """
@@ -98,7 +104,7 @@ def open_writer(
     resume
         Go on with the partial output of the same job if there is one; otherwise start over.
     overwrite
-        Replace an existing output, when the new one is complete.
+        Replace an existing output, when the new one is complete; of folders only Zarr stores.
 
     Returns
     -------
@@ -141,6 +147,7 @@ class StackWriter:
             raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
         self.path = path
         self._like = like
+        self._overwrite = overwrite
         self._shape = like.frame_shape if n_frames is None else (n_frames, *like.frame_shape)
         self._dtype = dtype
         self._done = np.zeros(n_frames or 1, bool)
@@ -156,9 +163,8 @@ class StackWriter:
                 f"{path}: another run is writing it; wait for it or choose another name"
             ) from None
         try:
-            if path.exists() and not overwrite:
-                raise ValueError(f"{path}: exists already; choose another name or allow overwriting")
-            self._open(json.loads(json.dumps(dict(job))), resume)
+            self._check_replaceable()
+            self._open(json.loads(json.dumps(finite(job), allow_nan=False)), resume)
         except BaseException:
             self.close()
             raise
@@ -201,17 +207,13 @@ class StackWriter:
             self._journal.add(start, stop)
         self._done[start:stop] = True
 
-    def update_provenance(self, entries: Mapping[str, Any]) -> None:
-        """Add entries to what `finish` stores as provenance."""
-        self._like = self._like.with_provenance(**entries)
-
     def finish(self) -> Path:
         """Give the complete output its final name.
 
         Raises
         ------
         ValueError
-            When frames are missing.
+            When frames are missing, or what must not be replaced came to lie at the path meanwhile.
         """
         store = self._opened()
         if not self._done.all():
@@ -219,15 +221,15 @@ class StackWriter:
             raise ValueError(
                 f"{self.path}: {len(missing)} of {len(self._done)} frames missing, first {missing[0]}"
             )
+        self._check_replaceable()
         with self._disk_full_told():
             store.finish(self.path, self._like)
-        if self.path.is_dir() or self._partial.is_dir():
-            # a rename replaces files only; the old folder goes now that the new one is complete
-            _remove(self.path)
-        os.replace(self._partial, self.path)
+        aside = self._put_in_place()
         store.moved(self.path)
         self._journal.remove()
         self.close()
+        if aside is not None:
+            shutil.rmtree(aside)
         return self.path
 
     def close(self) -> None:
@@ -257,6 +259,48 @@ class StackWriter:
         """Close."""
         self.close()
 
+    def _check_replaceable(self) -> None:
+        """Raise unless the output may go to its path, now and when it is complete."""
+        path = self.path
+        if not os.path.lexists(path):
+            return
+        if not self._overwrite:
+            raise ValueError(f"{path}: exists already; choose another name or allow overwriting")
+        if not path.is_dir():
+            return
+        if _STORES[path.suffix.lower()] is TiffStore:
+            raise ValueError(f"{path}: is a folder, which a TIFF file does not replace; choose another name")
+        if not any((path / name).is_file() for name in _ZARR_FILES):
+            raise ValueError(
+                f"{path}: is a folder but no Zarr store, and is not replaced; choose another name"
+            )
+        if foreign := sorted(entry.name for entry in path.iterdir() if not _is_of_zarr(entry)):
+            raise ValueError(
+                f"{path}: holds {', '.join(foreign[:3])}{' …' * (len(foreign) > 3)} besides a Zarr store, "
+                "and is not replaced; move that elsewhere or choose another name"
+            )
+
+    def _put_in_place(self) -> Path | None:
+        """Rename the partial output to the final name; give the folder that then holds the old one."""
+        if not (os.path.lexists(self.path) and self._partial.is_dir()):
+            os.replace(self._partial, self.path)
+            return None
+        # a rename replaces files only
+        aside = Path(tempfile.mkdtemp(prefix=f"{self.path.name}.old-", dir=self.path.parent))
+        try:
+            os.replace(self.path, aside / self.path.name)
+            try:
+                os.replace(self._partial, self.path)
+            except BaseException:
+                os.replace(aside / self.path.name, self.path)
+                raise
+        except BaseException:
+            # only ever removes an empty folder
+            with contextlib.suppress(OSError):
+                aside.rmdir()
+            raise
+        return aside
+
     def _open(self, job: dict[str, Any], resume: bool) -> None:
         store = _STORES[self.path.suffix.lower()]
         wanted = {"job": job, "output shape": list(self._shape), "output type": self._dtype.name}
@@ -267,7 +311,7 @@ class StackWriter:
             self._check_same(header, wanted)
             for frames in ranges:
                 self._done[frames.start : frames.stop] = True
-        self._check_space(_LEAST_COMPRESSED[store])
+        self._check_space(_LEAST_COMPRESSED[store], found is not None)
         if found is not None:
             self._store = store(self._partial, self._shape, self._dtype, **state)
             return
@@ -290,10 +334,16 @@ class StackWriter:
                 "run that one, or start without resume"
             )
 
-    def _check_space(self, least: float) -> None:
+    def _check_space(self, least: float, resumed: bool) -> None:
         rows, cols = self._shape[-2:]
-        needed = int((~self._done).sum()) * rows * cols * self._dtype.itemsize * least
+        frame_bytes = rows * cols * self._dtype.itemsize
+        needed = int((~self._done).sum()) * frame_bytes * least
         free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            # a stale partial output goes before the new one comes; where files have no holes (exFAT, NTFS),
+            # one to go on with has the place of its missing frames already
+            taken = int(self._done.sum()) * frame_bytes if resumed else 0
+            free += max(0, _allocated_bytes(self._partial) - taken)
         if needed > free:
             raise OSError(
                 errno.ENOSPC,
@@ -326,8 +376,28 @@ class StackWriter:
         _remove(self._partial)
 
 
-def _remove(path: Path) -> None:
+def _is_of_zarr(entry: Path) -> bool:
+    """Tell whether a store's top level may hold this: metadata, chunks, arrays and groups, hidden files."""
+    if entry.name.startswith(".") or entry.name in _ZARR_NAMES or re.fullmatch(r"\d+(\.\d+)*", entry.name):
+        return True
+    return any((entry / name).is_file() for name in _ZARR_FILES)
+
+
+def _allocated_bytes(path: Path) -> int:
+    """Give the disk space of a file or folder, 0 where there is none."""
     if path.is_dir():
+        return sum(_allocated_bytes(Path(place, name)) for place, _, names in os.walk(path) for name in names)
+    try:
+        stat = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    # blocks of 512 bytes, whatever the file system's are; Windows does not tell
+    blocks: int | None = getattr(stat, "st_blocks", None)
+    return stat.st_size if blocks is None else blocks * 512
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
