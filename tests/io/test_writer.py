@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,6 +88,59 @@ def test_other_programs_see_the_calibration(tmp_path, movie):
         assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == (0.21, "nm")
         assert (pixels["PhysicalSizeY"], pixels["SizeT"]) == (0.35, 5)
         np.testing.assert_array_equal(tif.asarray(), movie.data)
+
+
+@pytest.mark.parametrize(
+    ("ending", "old", "new"),
+    [
+        (".tif", "finterval=0.04", "finterval=0.05"),
+        (".ome.tif", 'TimeIncrement="0.04"', 'TimeIncrement="0.05"'),
+    ],
+)
+@pytest.mark.parametrize("stack", [True, False])
+def test_a_frame_time_set_in_another_program_counts(tmp_path, movie, ending, old, new, stack):
+    path = write(movie if stack else movie.with_data(movie.data[3]), tmp_path / f"a{ending}")
+    text = tifffile.tiffcomment(path)
+    for replacement, expected in ((new, 0.05), ("", None)):
+        assert old in text
+        tifffile.tiffcomment(path, text.replace(old, replacement))
+        back = read(path)
+        assert back.frame_time_s == expected
+        # what the format has no field for
+        assert back.counts_per_electron == 44
+        assert back.provenance["origin"]["source"] == "/scope/run 7.dm4"
+
+
+@pytest.mark.parametrize("ending", [".tif", ".ome.tif"])
+def test_a_frame_time_rounded_by_another_program_keeps_its_digits(tmp_path, movie, ending):
+    time_s = 0.123456789012
+    path = write(replace(movie, frame_time_s=time_s), tmp_path / f"a{ending}")
+    standard, stored = tifffile.tiffcomment(path).split("lowdose_tem", 1)
+    tifffile.tiffcomment(path, standard.replace(str(time_s), "0.123457") + "lowdose_tem" + stored)
+    assert read(path).frame_time_s == time_s
+
+
+def test_a_pixel_size_set_in_imagej_counts(tmp_path, movie):
+    path = write(movie, tmp_path / "a.tif")
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages[0].tags["XResolution"].overwrite((2, 1))
+    assert read(path).pixel_size_nm == pytest.approx((0.35, 0.5))
+    tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace("unit=nm", "unit=micron"))
+    assert read(path).pixel_size_nm == pytest.approx((350, 500))
+
+
+@pytest.mark.parametrize("stack", [True, False])
+def test_a_zarr_calibrated_by_another_program(tmp_path, movie, stack):
+    path = write(movie if stack else movie.with_data(movie.data[3]), tmp_path / "a.zarr")
+    attributes = json.loads((path / ".zattrs").read_text(encoding="utf-8"))
+    scale = [0.05, 0.3, 0.7] if stack else [0.3, 0.7]
+    attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"] = scale
+    (path / ".zattrs").write_text(json.dumps(attributes), encoding="utf-8")
+    back = read(path)
+    assert back.pixel_size_nm == (0.3, 0.7)
+    # a frame has no axis of time
+    assert back.frame_time_s == (0.05 if stack else 0.04)
+    assert back.counts_per_electron == 44
 
 
 def test_ome_zarr_is_read_by_its_reference_reader(tmp_path, movie):

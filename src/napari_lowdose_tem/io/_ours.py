@@ -14,6 +14,7 @@ KEY = "lowdose_tem"
 
 _CALIBRATION = ("counts_per_electron", "frame_time_s")
 _OF_READING = ("source", "format", "reader")
+_ROUNDING = 5e-6  # of six digits
 
 
 def finite(value: Any) -> Any:
@@ -34,7 +35,31 @@ def to_store(image: Image) -> dict[str, Any]:
     }
 
 
-def from_store(stored: object) -> dict[str, Any]:
+def completed(fields: Mapping[str, Any], stored: object, *, timed: bool = True) -> dict[str, Any]:
+    """Complete the calibration in a format's own fields with what `to_store` made.
+
+    The format's own fields count, since other programs change only these; what is stored adds digits that
+    were rounded away.
+
+    Parameters
+    ----------
+    fields
+        Arguments of Image.
+    stored
+        What the file has under `KEY`.
+    timed
+        The format has a field for the frame time.
+    """
+    ours = _from_store(stored)
+    time_s, exact_s = fields.get("frame_time_s"), ours.get("frame_time_s")
+    rounded = time_s and exact_s and math.isclose(time_s, exact_s, rel_tol=_ROUNDING)
+    if timed and not rounded:
+        ours["frame_time_s"] = time_s
+    provenance = {**fields.get("provenance", {}), **ours.pop("provenance", {})}
+    return {**fields, **ours, "provenance": provenance}
+
+
+def _from_store(stored: object) -> dict[str, Any]:
     """Give what `to_store` made as arguments of Image; what `stored` lacks stays out.
 
     Where the pixels first came from moves to ``origin``: the file just read takes its place.

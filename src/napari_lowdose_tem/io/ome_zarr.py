@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import Image
 
 from ._frames import NEEDS, Frames, pixels, stack_shape
-from ._ours import KEY, from_store
+from ._ours import KEY, completed
 from ._units import pixel_size_nm, time_s
 
 
@@ -46,9 +46,8 @@ def read_zarr(path: Path) -> Image:
             fields = _calibration(axes, scale)
         else:
             level = _only_array(path, node)
-        ours = from_store(attributes.get(KEY))
-        fields["provenance"] = fields.get("provenance", {}) | ours.pop("provenance", {})
-        fields |= ours
+        timed = any(axis["name"] == "t" for axis in axes)
+        fields = completed(fields, attributes.get(KEY), timed=timed)
     array = zarr.open_array(path / level, mode="r")
     shape = _stack_shape(path, array.shape, axes)
     frames = _ZarrFrames(path / level, shape, array.dtype)
