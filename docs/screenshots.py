@@ -26,15 +26,13 @@ def wait(condition: Callable[[], bool], timeout_s: float = 600) -> None:
             raise TimeoutError("the viewer did not get there")
         QApplication.processEvents()
         time.sleep(0.01)
-    for _ in range(30):  # let it draw
-        QApplication.processEvents()
-        time.sleep(0.01)
 
 
 def shoot(viewer: napari.Viewer, name: str) -> None:
     """Save the window."""
     viewer.fit_to_view()
-    wait(lambda: True)
+    for _ in range(5):  # let it draw
+        QApplication.processEvents()
     IMAGES.mkdir(exist_ok=True)
     viewer.screenshot(str(IMAGES / f"{name}.png"), canvas_only=False, flash=False)
 
@@ -54,16 +52,17 @@ def main(frame: str | None) -> None:
 
     _, enhance = viewer.window.add_plugin_dock_widget(PLUGIN, "Enhance")
     state = enhance.control.state
-    enhance.live_button.click()
     wait(lambda: state.live_text.endswith("enhanced.") or state.is_error)
     shoot(viewer, "enhance-frame")
-    enhance.live_button.click()
+    viewer.canvas.grid.enabled = True
+    shoot(viewer, "enhance")
+    viewer.canvas.grid.enabled = False
+    enhance.live_button.click()  # off, for the whole stack
 
     viewer.layers.clear()
     viewer.open_sample(PLUGIN, "movie")
     enhance.run_button.click()
-    wait(lambda: state.share_done > 0.4 or state.is_error)
-    viewer.dims.set_current_step(0, 5)
+    wait(lambda: state.share_done > 0.1 or state.is_error)
     shoot(viewer, "enhance-stack")
     wait(lambda: not state.running)
     shoot(viewer, "enhance-done")

@@ -45,6 +45,13 @@ def test_link_at_the_top_is_the_packaged_manifest():
     assert (root / "napari.yaml").read_text() == (root / "src/napari_lowdose_tem/napari.yaml").read_text()
 
 
+def run_python(code):
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    return result.stdout.splitlines()[-1]
+
+
 def test_menu_manifest_and_docks_import_neither_torch_nor_matplotlib():
     code = f"""
 import sys
@@ -54,19 +61,43 @@ manifest = PluginManifest.from_distribution({PLUGIN!r})
 PluginManager.instance().register(manifest)
 from qtpy.QtWidgets import QApplication
 app = QApplication([])
-import numpy as np
 viewer = ViewerModel()
-viewer.add_image(np.ones((3, 8, 10)))
 for command in ("load", "enhance"):
     dock = PluginManager.instance().commands.get({PLUGIN!r} + "." + command)(viewer)
     dock.show()
     app.processEvents()
 print([name for name in ("torch", "matplotlib", "rsciio") if name in sys.modules])
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert result.stdout.splitlines()[-1] == "[]"
+    assert run_python(code) == "[]"
+
+
+def test_dock_with_a_layer_imports_torch_in_its_job():
+    code = """
+import sys, threading, time
+import numpy as np
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
+from napari_lowdose_tem.widgets.enhance_dock import EnhanceDock
+app = QApplication([])
+threads = []
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            threads.append(threading.current_thread() is threading.main_thread())
+sys.meta_path.insert(0, Finder())
+viewer = ViewerModel()
+viewer.add_image(np.random.default_rng(0).poisson(99, (3, 24, 40)))
+dock = EnhanceDock(viewer)
+dock.show()
+assert "torch" not in sys.modules
+deadline = time.monotonic() + 100
+while not dock.control.state.live_text.endswith("enhanced."):
+    assert time.monotonic() < deadline, dock.control.state.message
+    app.processEvents()
+dock.close()
+print(threads)
+"""
+    assert run_python(code) == "[False]"
 
 
 @pytest.mark.parametrize("ending", [".ome.tif", ".tif", ".zarr"])
@@ -172,6 +203,7 @@ def test_menu_command_prepares_the_selected_stack(viewer):
     dock = open_dock(viewer, "Enhance")
     assert dock.control.state.source == "first"
     assert dock.run_button.text() == "Enhance the whole stack"
+    assert not dock.control.state.live
 
 
 def test_preferences_reach_the_docks(viewer, plugin_settings):

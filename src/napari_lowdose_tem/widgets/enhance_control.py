@@ -311,7 +311,8 @@ class EnhanceControl:
         self.state.message = message
 
     def _update_live(self) -> None:
-        if not self.state.live or self.state.running:
+        is_closed = not self._connected  # its last job may end after it
+        if is_closed or not self.state.live or self.state.running:
             return
         choice = self._choice() if self.state.source_ok else None
         if choice is None:
