@@ -130,7 +130,8 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
         ExitStack() as stack,
     ):
         scaling = engine.measure(image, job.first, last)
-        provenance = engine.describe(scaling)
+        source = str(image.provenance.get("source", image.name))
+        provenance = {"source": source, **engine.describe(scaling)}
         if (job.first, last) != (0, image.n_frames):
             provenance["frames"] = [job.first, last]
         like = image.with_provenance(enhanced=provenance)
@@ -247,7 +248,6 @@ def _open_sink(
     from napari_lowdose_tem.io import open_writer
 
     made_by = {
-        "source": str(job.image.provenance.get("source", job.image.name)),
         "first": job.first,
         "dark": job.image.provenance.get("dark"),
         **provenance,

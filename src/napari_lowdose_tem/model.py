@@ -118,7 +118,8 @@ def find_model(name: str | os.PathLike[str] = DEFAULT_MODEL, folder: Path | None
         When there is none, naming those there are; or when the file is not a model.
     """
     path = Path(name)
-    if path.suffix == SUFFIX or len(path.parts) > 1:
+    # a bare word is a name, even where a file or folder happens to be called so
+    if path.suffix == SUFFIX or len(path.parts) > 1 or (path.suffix and path.is_file()):
         if not path.is_file():
             raise ValueError(f"model file {path} does not exist")
         return read_model_file(path)
