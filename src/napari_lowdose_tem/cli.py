@@ -66,11 +66,19 @@ def _clear_errors(command: Callable[P, None]) -> Callable[P, None]:
             status.print("interrupted" + (kept if "resume" in kwargs else ""))
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (ValueError, OSError, MemoryError, ImportError) as err:
-            text = " ".join(str(getattr(err, "strerror", None) or err).split()) or type(err).__name__
-            status.print(f"error: {text}", style="red", highlight=False, soft_wrap=True)
+            status.print(f"error: {_one_line(err)}", style="red", highlight=False, soft_wrap=True)
             raise typer.Exit(EXIT_BAD_INPUT) from None
 
     return wrapped
+
+
+def _one_line(err: Exception) -> str:
+    text = str(err)
+    if isinstance(err, OSError) and err.strerror:  # without "[Errno 28]"
+        text = err.strerror
+        if err.filename and str(err.filename) not in text:
+            text = f"{err.filename}: {text}"
+    return " ".join(text.split()) or type(err).__name__
 
 
 @contextmanager
