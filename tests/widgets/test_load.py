@@ -115,6 +115,9 @@ def test_data_set_lies_one_over_the_other(qtbot, viewer, control, tmp_path, pixe
         for _ in range(2):
             write(Image(rng.poisson(9, (12, 20)).astype(np.uint16), pixel_size_nm), folder / next(names))
     assert loading.is_data_set(folder)
+    for name in ("a_movie.tif", "a_movie_reference.tif"):  # as a simulated set has them beside its folders
+        write(Image(rng.poisson(9, (2, 12, 20)).astype(np.uint16)), tmp_path / name)
+    assert loading.is_data_set(tmp_path)
     load(qtbot, control, folder)
     assert not control.state.is_error, control.state.message
     assert [x.name for x in viewer.layers] == ["HDE silicate", "LDE silicate", "LDE silicate, repeat 1"]

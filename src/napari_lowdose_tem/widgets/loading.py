@@ -51,13 +51,15 @@ def iter_layers(paths: Sequence[str | Path], dark: str | Path | None = None) -> 
 
 
 def is_data_set(folder: Path) -> bool:
-    """Whether a folder, or the first folder in it with images, begins with images of different shapes."""
+    """Whether a folder, or one in it, begins with images of different shapes, as HDE and LDE are."""
     if not folder.is_dir() or folder.suffix.lower() == ".zarr":
         return False
-    for place in (folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=natural)):
-        files = sorted((p for p in place.iterdir() if p.suffix.lower() in (".tif", ".tiff")), key=natural)
-        if files:
-            break
+    places = (folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=natural))
+    return any(_begins_with_a_pair(place) for place in places)
+
+
+def _begins_with_a_pair(place: Path) -> bool:
+    files = sorted((p for p in place.iterdir() if p.suffix.lower() in (".tif", ".tiff")), key=natural)
     try:
         return len({read(file).frame_shape for file in files[:2]}) > 1
     except (ValueError, OSError):
