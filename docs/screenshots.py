@@ -61,6 +61,7 @@ def main(frame: str | None) -> None:
 
     viewer.layers.clear()
     viewer.open_sample(PLUGIN, "movie")
+    viewer.dims.set_current_step(0, 0)
     enhance.run_button.click()
     wait(lambda: state.share_done > 0.1 or state.is_error)
     shoot(viewer, "enhance-stack")
