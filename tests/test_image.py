@@ -20,3 +20,15 @@ def test_pickled_and_copied(data, how):
         assert getattr(back, key) == getattr(image, key)
     with pytest.raises(TypeError):
         back.provenance["reader"] = "y"
+
+
+def test_reading_lazy_frames_leaves_other_threads_computations_alone():
+    import dask.array as da
+    from dask.callbacks import Callback
+
+    seen = []
+    data = np.arange(4 * 5 * 7.0).reshape(4, 5, 7)
+    with Callback(pretask=lambda key, *rest: seen.append(key)):
+        frames = Image(da.from_array(data, chunks=(1, 5, 7)) - 1.0).frames(1, 3)
+    np.testing.assert_array_equal(frames, data[1:3] - 1)
+    assert not seen

@@ -99,8 +99,7 @@ class Image:
     def frames(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Read frames start…stop into memory, shape (frames, rows, columns)."""
         block = self.data[start:stop] if self.is_stack else self.data[None][start:stop]
-        # the threaded scheduler would decode frames ahead of the one asked for
-        return block if isinstance(block, np.ndarray) else np.asarray(block.compute(scheduler="synchronous"))
+        return block if isinstance(block, np.ndarray) else np.asarray(block.compute(scheduler=_compute_here))
 
     def with_data(self, data: Pixels, **changes: Any) -> Image:
         """Return the same calibration around other pixels."""
@@ -109,6 +108,16 @@ class Image:
     def with_provenance(self, **entries: Any) -> Image:
         """Return the same image with entries added to its provenance."""
         return replace(self, provenance={**self.provenance, **entries})
+
+
+def _compute_here(graph: Any, keys: Any, **options: Any) -> Any:
+    """Compute in this thread, frame by frame, past Dask's global callbacks.
+
+    napari's cache is such a callback and fails when a job and the viewer compute at the same time.
+    """
+    from dask.core import get
+
+    return get(dict(graph.__dask_graph__() if hasattr(graph, "__dask_graph__") else graph), keys)
 
 
 def _positive(value: float, unit: str) -> float:
