@@ -1,19 +1,7 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from napari_lowdose_tem.image import Image
-
-
-@pytest.fixture(scope="session")
-def data_dir():
-    """Real files of microscopes."""
-    folder = Path(os.environ.get("LOWDOSE_TEM_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    if not (folder / "formats").is_dir():
-        pytest.skip(f"no test files at {folder}; set LOWDOSE_TEM_DATA to the folder that holds formats/")
-    return folder
 
 
 @pytest.fixture
