@@ -1,0 +1,1 @@
+"""Training on the user's pairs, on high-dose frames alone, or on simulated specimens."""
