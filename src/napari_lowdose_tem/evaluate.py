@@ -8,7 +8,6 @@ a least-squares line.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.io import read
+from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.metrics import mae, match_affine, psnr, scale_to_unit, ssim
-from napari_lowdose_tem.pairs import find_fields, find_shift, reduce_frame
+from napari_lowdose_tem.pairs import find_fields, load_field
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.model import Model
@@ -106,7 +105,8 @@ def iter_evaluate(
     reduction
         How a high-dose frame is brought to the low-dose grid, as in `reduce_frame`.
     register
-        Undo a drift of up to 8 px between the two, where it can be told; the border it lays bare is cut off.
+        Undo a drift of up to 8 px between the two, where it can be told; what the high-dose frame then does
+        not cover is left out.
 
     Raises
     ------
@@ -120,32 +120,27 @@ def iter_evaluate(
     scores: dict[str, list[Score]] = {field.set_name: [] for field in fields}
     with Engine(model, device) as engine:
         for field in fields:
-            hde = read(field.hde).frames(0, 1)[0]
-            at_rest = reduce_frame(hde, field.factor, reduction)
-            if not np.nanmax(at_rest) > np.nanmin(at_rest):
+            loaded = load_field(field, reduction, register)
+            if not np.nanmax(loaded.reference) > np.nanmin(loaded.reference):
                 raise ValueError(f"{field.hde}: all pixels are equal; a reference needs contrast")
-            for path in field.ldes:
-                lde = read(path)
-                counts = lde.frames(0, 1)[0]
-                output = engine.enhance(counts, engine.measure(lde))
-                shift_px = find_shift(at_rest, counts) if register else (0.0, 0.0)
-                reference, margin = at_rest, 0
-                if any(shift_px):
-                    # moved by whole pixels of the high-dose frame, so that nothing is interpolated
-                    moved = np.roll(hde, [round(s * field.factor) for s in shift_px], (0, 1))
-                    reference = reduce_frame(moved, field.factor, reduction)
-                    margin = math.ceil(max(abs(s) for s in shift_px))
-                inside = (slice(margin, -margin or None),) * 2
-                score = score_output(output[inside], reference[inside])
+            for pair in loaded.pairs:
+                lde = Image(pair.counts, counts_per_electron=loaded.counts_per_electron, name=pair.path.stem)
+                output = engine.enhance(pair.counts, engine.measure(lde))
+                score = score_output(output, pair.reference)
                 scores[field.set_name].append(score)
                 done += 1
                 result = _conclude(engine.model.file.label, scores) if done == total else None
-                yield EvaluateProgress(done, total, path, score, result)
+                yield EvaluateProgress(done, total, pair.path, score, result)
 
 
 def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
-    """Compare an output with its reference, both (rows, columns) on one grid, each in its own unit."""
-    raw, target = scale_to_unit(output), scale_to_unit(reference)
+    """Compare an output with its reference, both (rows, columns) on one grid, each in its own unit.
+
+    Pixels that are not finite in both are left out.
+    """
+    raw, target = np.asarray(output, np.float64), np.asarray(reference, np.float64)
+    covered = np.isfinite(raw) & np.isfinite(target)
+    raw, target = (scale_to_unit(np.where(covered, pixels, np.nan)) for pixels in (raw, target))
     matched = match_affine(output, target)
     return Score(
         mae=mae(raw, target),

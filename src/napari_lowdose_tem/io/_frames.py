@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,9 +174,22 @@ def evenly(offset: int, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> ra
     return range(int(offset), int(offset) + int(shape[0]) * step, step)
 
 
+_headers_only = ContextVar("_headers_only", default=False)
+
+
+@contextmanager
+def headers_only() -> Iterator[None]:
+    """Leave single frames in their files too: `read` then gives them as stacks of one."""
+    token = _headers_only.set(True)
+    try:
+        yield
+    finally:
+        _headers_only.reset(token)
+
+
 def pixels(frames: Frames) -> npt.NDArray[Any] | da.Array:
     """Give a stack lazily and a single frame from memory."""
-    if frames.shape[0] > 1:
+    if frames.shape[0] > 1 or _headers_only.get():
         return frames.dask()
     try:
         return frames[0, :, :]
