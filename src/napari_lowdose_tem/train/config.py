@@ -74,7 +74,7 @@ class Recipe:
 
 
 TRAIN_RECIPES = {
-    # Katsuno et al. 2021: fixed pairs, both flipped alike, whole frames; Adam, L1; parameters after 900 epochs
+    # Katsuno et al. 2021: fixed pairs, whole frames flipped alike; Adam, L1; the parameters after 900 epochs
     "paper": Recipe(
         name="paper",
         architecture={"name": "smp-unet", "encoder": "resnet18"},
@@ -133,6 +133,8 @@ class TrainConfig:
         Data to validate on; None for a tenth of the fields of `data`, or for simulated frames.
     start
         Model to go on from, by name or file; None for new weights.
+    hde_factor
+        High-dose pixels along a low-dose pixel, for folders of high-dose frames alone.
     encoder_weights
         File of ImageNet weights of the encoder; None to look in the caches of torchvision and SMP.
     minutes
@@ -152,6 +154,7 @@ class TrainConfig:
     recipe: Recipe = field(default_factory=lambda: TRAIN_RECIPES["default"])
     validation: str | None = None
     start: str | None = None
+    hde_factor: int = 8
     encoder_weights: Path | None = None
     minutes: float | None = None
     seed: int = 1

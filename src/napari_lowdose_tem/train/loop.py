@@ -1,199 +1,241 @@
-"""Training from the simulator: fresh scenes, cameras, doses and noise at every draw, on one plain page."""
+"""The training loop, on one plain page."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import distributed
 
-from napari_lowdose_tem.model import ModelInfo, load_model, save_model
-from napari_lowdose_tem.network import build_network
-from napari_lowdose_tem.preprocess import RECIPES, measure_scaling
-from napari_lowdose_tem.simulate.camera import MEASURED, draw_camera, expose_torch
-from napari_lowdose_tem.simulate.specimen import MATERIALS, make_scene
+from napari_lowdose_tem.model import ModelInfo, save_model
+from napari_lowdose_tem.preprocess import RECIPES
+from napari_lowdose_tem.train.config import SIMULATOR, Recipe, TrainConfig
+from napari_lowdose_tem.train.data import DOSE_E_PER_PX, PIXEL_SIZE_NM, Batches, draw_validation
+from napari_lowdose_tem.train.losses import LOSSES, mean_absolute
+from napari_lowdose_tem.train.prepare import (
+    computes_in_bfloat16,
+    fit_budget,
+    iter_load_pairs,
+    join_processes,
+    make_network,
+    make_optimiser,
+    to_cpu,
+    update_average,
+)
+from napari_lowdose_tem.train.record import EpochLosses, Files, load_state, save_losses, save_state
 
-_PIXEL_SIZE_NM = (1.2, 6.0)
-_DOSE_E_PER_PX = (1.0, 50.0)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What to train, for how long, and with which step size."""
-
-    output: Path
-    architecture: dict[str, Any] = field(default_factory=lambda: {"name": "light-unet"})
-    minutes: float = 120.0
-    learning_rate: float = 8e-4  # 2e-3 became unstable after 3,000 steps
-    batch: int = 4
-    crop_px: int = 256
-    pool_scenes: int = 300
-    seed: int = 1
-    device: str = "cpu"
-    start: Path | None = None  # a model file to go on from, of the same architecture
+_SAVE_EVERY_S = 60.0
 
 
-@dataclass(frozen=True)
-class TrainStep:
-    """State after a step: training loss (mean since the last) and validation loss, L1 in levels."""
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A frame validated on, float32 (rows, columns) in the network's units; `hde` is NaN where unknown."""
 
-    step: int
-    minutes: float
-    loss: float
-    validation: float
-
-
-class ScenePool:
-    """Scenes to crop from; one in `refresh` draws replaces the oldest, so that none is seen for long."""
-
-    def __init__(self, size: int, crop_px: int, rng: np.random.Generator, refresh: float = 0.1) -> None:
-        self._rng, self._crop_px, self._refresh = rng, crop_px, refresh
-        self._side = crop_px * 3 // 2
-        self._scenes = [self._draw() for _ in range(size)]
-        self._oldest = 0
-
-    def _draw(self) -> np.ndarray[Any, Any]:
-        rng = self._rng
-        pixel_size_nm = float(np.exp(rng.uniform(*np.log(_PIXEL_SIZE_NM))))
-        material = str(rng.choice(list(MATERIALS)))
-        return make_scene(
-            material, (self._side, self._side), pixel_size_nm, rng, liquid_cell=bool(rng.random() < 0.12)
-        ).transmission
-
-    def crop(self) -> np.ndarray[Any, Any]:
-        """Return a random, flipped and turned crop of transmission."""
-        rng = self._rng
-        if rng.random() < self._refresh:
-            self._scenes[self._oldest] = self._draw()
-            self._oldest = (self._oldest + 1) % len(self._scenes)
-        scene = self._scenes[rng.integers(len(self._scenes))]
-        row, col = rng.integers(0, self._side - self._crop_px + 1, 2)
-        crop = np.rot90(scene[row : row + self._crop_px, col : col + self._crop_px], int(rng.integers(4)))
-        return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
+    lde: npt.NDArray[np.float32]
+    output: npt.NDArray[np.float32]
+    hde: npt.NDArray[np.float32]
 
 
-def draw_dose(rng: np.random.Generator) -> float:
-    """Dose [e-/px]: mostly 3–12, the rest 1–50, log-uniformly."""
-    low, high = (3.0, 12.0) if rng.random() < 0.7 else _DOSE_E_PER_PX
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+@dataclass(frozen=True, eq=False)
+class TrainProgress:
+    """State after a step, or after a field has been read.
 
-
-def draw_batch(
-    pool: ScenePool, count: int, rng: np.random.Generator, generator: torch.Generator, device: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw input and target, both (count, 1, rows, columns) in units of the frame's mean level."""
-    recipe = RECIPES["level"]
-    low, high = recipe["clip"]
-    inputs, targets = [], []
-    for _ in range(count):
-        transmission = torch.from_numpy(pool.crop()).to(device)
-        camera = MEASURED if rng.random() < 0.25 else draw_camera(rng)
-        counts = expose_torch(transmission * draw_dose(rng), camera, generator)
-        # a stack shares one level, so single frames (and crops) lie off it by some per cent
-        jitter = float(np.exp(0.1 * rng.standard_normal()))
-        level = measure_scaling(recipe, counts.cpu().numpy()).scale * jitter
-        inputs.append((counts / level).clamp(low, high))
-        targets.append(transmission / (transmission.mean() * jitter))
-    return torch.stack(inputs)[:, None], torch.stack(targets)[:, None]
-
-
-def iter_train(config: TrainConfig) -> Iterator[TrainStep]:
-    """Train until the time is up, saving the averaged weights about every five minutes and at the end.
-
-    L1 loss (Katsuno et al. 2021, Eq. 1), AdamW, warm-up and cosine over the time budget, gradients clipped,
-    bfloat16 autocast; the saved weights are an exponential moving average.
+    `step` of `steps` counts over the whole training, while preparing it counts fields; `loss` is the step's
+    mean absolute error; `notes` are remarks for the user; `example` changes with every epoch.
     """
-    rng = np.random.default_rng(config.seed)
-    torch.manual_seed(config.seed)
-    generator = torch.Generator(config.device).manual_seed(config.seed)
-    network = load_model(config.start).network if config.start else build_network(config.architecture)
-    network = network.requires_grad_().to(config.device)
-    network = network.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network).eval()
-    optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, (0.9, 0.99), weight_decay=1e-4)
-    validation = draw_batch(
-        ScenePool(12, config.crop_px, np.random.default_rng(0)),
-        24,
-        np.random.default_rng(0),
-        torch.Generator(config.device).manual_seed(0),
-        config.device,
-    )
-    pool = ScenePool(config.pool_scenes, config.crop_px, rng)
-    start = reported = time.monotonic()
-    losses: list[float] = []
-    step, done = 0, 0.0
-    while done < 1:
-        step += 1
-        done = min(1.0, (time.monotonic() - start) / (60 * config.minutes))
-        for group in optimiser.param_groups:
-            warm_up = min(1.0, step / 200)
-            group["lr"] = config.learning_rate * warm_up * max(0.005, 0.5 * (1 + math.cos(math.pi * done)))
-        inputs, targets = draw_batch(pool, config.batch, rng, generator, config.device)
-        network.train()
-        with torch.autocast(config.device, torch.bfloat16):
-            output = network(inputs.to(memory_format=torch.channels_last))
-        loss = (output.float() - targets).abs().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        _update_average(average, network, decay=min(0.999, step / (step + 10)))
-        losses.append(float(loss.detach()))
-        now = time.monotonic()
-        if now - reported > 300 or done >= 1:
-            reported = now
-            report = TrainStep(
-                step, (now - start) / 60, float(np.mean(losses)), _validate(average, *validation)
-            )
-            save_model(config.output, average.state_dict(), describe(config, report))
-            losses.clear()
-            yield report
+
+    stage: str
+    step: int
+    steps: int
+    epoch: int = 0
+    epochs: int = 0
+    loss: float | None = None
+    history: tuple[EpochLosses, ...] = ()
+    example: Example | None = None
+    seconds_left: float | None = None
+    device: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def _update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(new, 1 - decay)
-            else:
-                kept.copy_(new)
+def iter_train(config: TrainConfig) -> Generator[TrainProgress, None, None]:
+    """Train a network, reporting every step.
+
+    The models best on validation and last, the state and the losses are saved about every minute at an
+    epoch's end, when it is done, and when the generator is closed. With `resume` a training goes on from
+    there exactly. Under torchrun all processes train together and the first one saves.
+
+    Raises
+    ------
+    ValueError
+        For data, settings or a state that cannot be used, and when the loss is no longer finite.
+    """
+    files, recipe = Files(config.output), config.recipe
+    files.check(config)
+    rank, ranks, device = join_processes(config.device)
+    where = device.torch_device
+    loading = iter_load_pairs(config)
+    while True:
+        try:
+            yield TrainProgress("preparing", *next(loading), device=str(device))
+        except StopIteration as done:
+            pairs, held_out = done.value
+            break
+    network, recipe, notes = make_network(config)
+    notes += (pairs.notes if pairs else ()) + (held_out.notes if held_out else ())
+    network = network.to(where).to(memory_format=torch.channels_last).train()
+    optimiser = make_optimiser(recipe, network)
+    workers = 0 if where.type == "cpu" or (pairs and not recipe.fresh_noise) else 8
+    batches = Batches(recipe, pairs, config.seed, where, rank, ranks, workers)
+    validation = draw_validation(recipe, held_out, where)
+    average = copy.deepcopy(network) if recipe.averaging else network
+    step, history, losses, best, spent_s = 0, [], [], math.inf, 0.0
+    if config.resume:
+        state = load_state(files.state, config)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, losses, best, spent_s = state["step"], state["losses"], state["best"], state["spent_s"]
+        history = [EpochLosses(**entry) for entry in state["history"]]
+        epochs, steps_per_epoch = state["epochs"], state["steps_per_epoch"]
+    else:
+        epochs, steps_per_epoch = fit_budget(config, recipe, network, batches)
+    steps, best_weights, example = epochs * steps_per_epoch, None, None
+    parallel = torch.nn.parallel.DistributedDataParallel(network) if ranks > 1 else network
+    bfloat16 = recipe.mixed_precision and computes_in_bfloat16(device)
+    resumed_at, started_s = step, time.monotonic()
+    saved_s = started_s
+
+    def save() -> None:
+        if rank:
+            return
+        info = _describe(config, recipe, history, step, spent_s + time.monotonic() - started_s, str(device))
+        if best_weights is not None:
+            save_model(files.best, best_weights, info)
+        save_model(files.last, average.state_dict(), info)
+        save_losses(files, history)
+        save_state(
+            files.state, config, network=network.state_dict(), average=average.state_dict(),
+            optimiser=optimiser.state_dict(), step=step, epochs=epochs, steps_per_epoch=steps_per_epoch,
+            losses=losses, best=best, history=[asdict(entry) for entry in history],
+            spent_s=spent_s + time.monotonic() - started_s,
+        )  # fmt: skip
+
+    try:
+        while step < steps:
+            inputs, targets = batches.draw(step)
+            learning_rate = _learning_rate(recipe, step, steps)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate
+            with torch.autocast(where.type, torch.bfloat16, enabled=bfloat16):
+                output = parallel(inputs.contiguous(memory_format=torch.channels_last))
+            loss = LOSSES[recipe.loss](output.float(), targets)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if recipe.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+            optimiser.step()
+            if recipe.averaging:
+                update_average(average, network, min(recipe.averaging, (step + 1) / (step + 11)))
+            losses.append(_average_over_ranks(mean_absolute(output.detach().float(), targets), ranks))
+            if not math.isfinite(losses[-1]):
+                raise ValueError(
+                    f"the loss is not finite at step {step}; resume with a smaller learning rate"
+                )
+            step += 1
+            if step % steps_per_epoch == 0:
+                validated, example = _validate(average, validation) if rank == 0 else (math.nan, None)
+                minutes = (spent_s + time.monotonic() - started_s) / 60
+                entry = EpochLosses(
+                    step // steps_per_epoch, float(np.mean(losses)), validated, learning_rate, minutes
+                )
+                history, losses = [*history, entry], []
+                if validated < best:
+                    best, best_weights = validated, to_cpu(average.state_dict())
+                if step == steps or time.monotonic() - saved_s > _SAVE_EVERY_S:
+                    save()
+                    best_weights, saved_s = None, time.monotonic()
+            seconds_left = (time.monotonic() - started_s) / (step - resumed_at) * (steps - step)
+            yield TrainProgress(
+                "training", step, steps, -(-step // steps_per_epoch), epochs, losses[-1] if losses else None,
+                tuple(history), example, seconds_left, str(device), notes,
+            )  # fmt: skip
+    except GeneratorExit:
+        if step < steps:
+            save()
+        raise
+    finally:
+        batches.close()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
-def _validate(network: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> float:
+def _learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    rise = min(1.0, (step + 1) / recipe.warm_up_steps) if recipe.warm_up_steps else 1.0
+    if recipe.schedule == "constant":
+        return recipe.learning_rate * rise
+    return recipe.learning_rate * rise * max(0.005, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _average_over_ranks(loss: torch.Tensor, ranks: int) -> float:
+    if ranks > 1:
+        distributed.all_reduce(loss)
+    return float(loss) / ranks
+
+
+def _validate(
+    network: torch.nn.Module, frames: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> tuple[float, Example]:
+    """Return the mean absolute error over frames, and what became of the first."""
+    training = network.training
+    network.eval()
+    errors, example = [], None
     with torch.inference_mode():
-        return float(
-            np.mean(
-                [
-                    float((network(x[None]) - t[None]).abs().mean())
-                    for x, t in zip(inputs, targets, strict=True)
-                ]
-            )
-        )
+        for inputs, target in frames:
+            output = network(inputs.contiguous(memory_format=torch.channels_last)).float()
+            errors.append(float(mean_absolute(output, target)))
+            if example is None:
+                example = Example(*(t[0, 0].cpu().numpy() for t in (inputs, output, target)))
+    network.train(training)
+    if example is None:
+        raise ValueError("no frame to validate on; name other validation data")
+    return float(np.mean(errors)), example
 
 
-def describe(config: TrainConfig, report: TrainStep) -> ModelInfo:
+def _describe(
+    config: TrainConfig,
+    recipe: Recipe,
+    history: Sequence[EpochLosses],
+    step: int,
+    spent_s: float,
+    device: str,
+) -> ModelInfo:
     """Fill in the header of the model being trained."""
+    simulated = recipe.fresh_noise > 0
+    data: Any = "simulated specimens" if config.data == SIMULATOR else config.data
     return ModelInfo(
         name=config.output.stem,
         version="1",
-        description="Trained on simulated particles of five materials, measured and randomised cameras",
-        architecture=config.architecture,
-        recipe=RECIPES["level"],
-        dose_e_per_px=_DOSE_E_PER_PX,
-        gain_counts_per_e=(1.0, 200.0),
-        pixel_size_nm=_PIXEL_SIZE_NM,
+        description=f"Trained by recipe {recipe.name} on {data}",
+        architecture=recipe.architecture,
+        recipe=RECIPES[recipe.preprocessing],
+        dose_e_per_px=DOSE_E_PER_PX if simulated else None,
+        gain_counts_per_e=(1.0, 200.0) if simulated else None,
+        pixel_size_nm=PIXEL_SIZE_NM if simulated else None,
         training={
-            **{k: v for k, v in asdict(config).items() if k not in ("output", "architecture", "start")},
-            "start": dict(load_model(config.start).info.training) if config.start else None,
-            "data": "simulator, fresh noise at every draw",
-            "loss": "L1",
-            "optimiser": "AdamW, warm-up and cosine, EMA 0.999, bfloat16 autocast",
-            "reached": asdict(report),
+            **{key: value for key, value in asdict(recipe).items() if key != "architecture"},
+            "data": data,
+            "start": config.start,
+            "seed": config.seed,
+            "steps": step,
+            "minutes": round(spent_s / 60, 1),
+            "device": device,
+            "reached": asdict(history[-1]) if history else None,
         },
     )

@@ -1,0 +1,310 @@
+"""Where batches come from: recorded pairs, high-dose frames exposed anew, simulated specimens.
+
+Every draw is a function of seed, step and process alone, so that a resumed training sees what an
+uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_lowdose_tem.network import STRIDE
+from napari_lowdose_tem.pairs import LoadedField, find_fields, load_field
+from napari_lowdose_tem.preprocess import RECIPES, measure_scaling
+from napari_lowdose_tem.simulate.camera import MEASURED, draw_camera, expose_torch
+from napari_lowdose_tem.simulate.specimen import MATERIALS, make_scene
+from napari_lowdose_tem.train.config import Recipe
+
+Floats = npt.NDArray[np.float32]
+Seeds = Sequence[int]
+
+PIXEL_SIZE_NM = (1.2, 6.0)
+DOSE_E_PER_PX = (1.0, 50.0)
+_USUAL_DOSE_E_PER_PX = (3.0, 12.0)
+_LIQUID_CELLS = 0.12  # share of the specimens
+_POOL = 300  # scenes cropped from at a time
+_RENEWAL = 0.1  # new scenes a crop
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Frames in memory: (low-dose counts, reference on its grid) and references to expose anew."""
+
+    recorded: list[tuple[npt.NDArray[Any], Floats]] = field(default_factory=list)
+    references: list[Floats] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+
+def iter_load(source: str, hde_factor: int = 8) -> Iterator[tuple[int, int, LoadedField]]:
+    """Load all fields of a data set, reporting (done, total, field); sources as `find_fields` takes them."""
+    fields = find_fields(source, hde_only_factor=hde_factor)
+    for done, entry in enumerate(fields, 1):
+        yield done, len(fields), load_field(entry)
+
+
+def gather(fields: Sequence[LoadedField]) -> Pairs:
+    """Put the usable frames of loaded fields together; refused pairs become notes."""
+    recorded, notes = [], []
+    for entry in fields:
+        for pair in entry.pairs:
+            if pair.refused:
+                notes.append(f"{pair.path.name} left out: {pair.refused}")
+            else:
+                recorded.append((pair.counts, pair.reference))
+    references = [f.reference for f in fields if not f.pairs or any(not p.refused for p in f.pairs)]
+    return Pairs(recorded, references, tuple(notes))
+
+
+def split(fields: Sequence[LoadedField], seed: int, share: float = 0.1) -> tuple[list[Any], list[Any]]:
+    """Split off fields to validate on; frames of one field stay together.
+
+    Raises
+    ------
+    ValueError
+        For a single field.
+    """
+    if len(fields) < 2:
+        raise ValueError(
+            "one field cannot be both trained and validated on; add fields, or name validation data"
+        )
+    order = np.random.default_rng(seed).permutation(len(fields))
+    held_out = set(order[: max(1, round(share * len(fields)))].tolist())
+    kept = [f for i, f in enumerate(fields) if i not in held_out]
+    return kept, [f for i, f in enumerate(fields) if i in held_out]
+
+
+class ScenePool:
+    """Simulated scenes to crop from, a few replaced at every draw, so that none is seen for long.
+
+    Parameters
+    ----------
+    side_px
+        Side of a scene.
+    seeds
+        Scene k depends on these and k alone.
+    size
+        Scenes at a time.
+    workers
+        Processes drawing scenes ahead; 0 draws them here when they are needed.
+    """
+
+    def __init__(self, side_px: int, seeds: Seeds, size: int = _POOL, workers: int = 0) -> None:
+        self._side_px, self._seeds, self._size = side_px, tuple(seeds), size
+        self._scenes: dict[int, Floats | Future[Floats]] = {}
+        spawned = multiprocessing.get_context("spawn")  # a forked process may not use a GPU's runtime
+        self._executor = ProcessPoolExecutor(workers, mp_context=spawned) if workers else None
+
+    def choose(self, drawn: int, rng: np.random.Generator) -> Floats:
+        """Choose a scene for the draw after `drawn` draws; transmission (side, side)."""
+        first = int(drawn * _RENEWAL)
+        for number in [n for n in self._scenes if n < first]:
+            del self._scenes[number]
+        if self._executor:
+            for number in range(first, first + 2 * self._size):
+                if number not in self._scenes:
+                    task = self._executor.submit(draw_scene, self._side_px, (*self._seeds, number))
+                    self._scenes[number] = task
+        number = first + int(rng.integers(self._size))
+        scene = self._scenes.get(number)
+        if scene is None:
+            scene = self._scenes[number] = draw_scene(self._side_px, (*self._seeds, number))
+        elif isinstance(scene, Future):
+            scene = self._scenes[number] = scene.result()
+        return scene
+
+    def close(self) -> None:
+        """Stop the processes."""
+        if self._executor:
+            self._executor.shutdown(cancel_futures=True)
+
+
+def draw_scene(side_px: int, seeds: Seeds) -> Floats:
+    """Draw a specimen of any material and magnification; transmission (side, side)."""
+    rng = np.random.default_rng(seeds)
+    pixel_size_nm = float(np.exp(rng.uniform(*np.log(PIXEL_SIZE_NM))))
+    material = str(rng.choice(list(MATERIALS)))
+    liquid_cell = bool(rng.random() < _LIQUID_CELLS)
+    return make_scene(material, (side_px, side_px), pixel_size_nm, rng, liquid_cell=liquid_cell).transmission
+
+
+def draw_dose(rng: np.random.Generator) -> float:
+    """Dose [e-/px]: mostly 3–12, the rest 1–50, log-uniformly."""
+    low, high = _USUAL_DOSE_E_PER_PX if rng.random() < 0.7 else DOSE_E_PER_PX
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+class Batches:
+    """Draws batches for one process.
+
+    Parameters
+    ----------
+    recipe
+        Batch size, crops, share of fresh noise, preprocessing.
+    pairs
+        Frames of the data set; None for simulated specimens alone.
+    seed, rank, ranks
+        Of the training, of this process, and how many processes there are.
+    device
+        Where noise is drawn and batches are put.
+    workers
+        Processes drawing scenes ahead.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        pairs: Pairs | None,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+    ) -> None:
+        if pairs is not None and not pairs.references:
+            raise ValueError("no usable pair is left to train on; see what is said about each")
+        if pairs is not None and not recipe.fresh_noise and not pairs.recorded:
+            raise ValueError(
+                f"recipe {recipe.name!r} learns from recorded low-dose frames, and there are none; "
+                "choose the default recipe, which draws them from high-dose frames"
+            )
+        self._recipe, self._pairs, self._seed, self._device = recipe, pairs, seed, device
+        self._rank, self._ranks = rank, ranks
+        self._generator = torch.Generator(device)
+        side_px = 512 if recipe.crop_px is None else recipe.crop_px * 3 // 2
+        self._pool = ScenePool(side_px, (seed, rank, 1), workers=workers)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch: the recipe's, or once through the recorded pairs."""
+        recorded = len(self._pairs.recorded) if self._pairs else 0
+        together = self._recipe.batch * self._ranks
+        return self._recipe.steps_per_epoch or max(1, -(-recorded // together))
+
+    def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw input and target of a step, (n, 1, rows, columns), NaN where the target is unknown."""
+        rng = np.random.default_rng([self._seed, self._rank, 2, step])
+        self._generator.manual_seed(int(rng.integers(2**62)))
+        recipe, pairs = self._recipe, self._pairs
+        if recipe.fresh_noise == 0 and pairs is not None:
+            drawn = [self._prepare(*pairs.recorded[i], rng) for i in self._order(step)]
+        else:
+            drawn = [self._draw_one(recipe.batch * step + i, rng) for i in range(recipe.batch)]
+        return _stack(drawn, self._device)
+
+    def _order(self, step: int) -> list[int]:
+        """Return the pairs of a step, every pair once an epoch."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        recorded = len(self._pairs.recorded) if self._pairs else 0
+        order = np.random.default_rng([self._seed, 3, epoch]).permutation(recorded)
+        together = self._recipe.batch * self._ranks
+        mine = order[place * together : (place + 1) * together][self._rank :: self._ranks]
+        return [int(i) for i in (mine if len(mine) else order[:1])]
+
+    def _draw_one(self, drawn: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        pairs = self._pairs
+        if pairs is not None and pairs.recorded and rng.random() > self._recipe.fresh_noise:
+            return self._prepare(*pairs.recorded[rng.integers(len(pairs.recorded))], rng)
+        if pairs is not None and rng.random() < 0.5:
+            reference = pairs.references[rng.integers(len(pairs.references))]
+        else:
+            reference = self._pool.choose(drawn, rng)
+        (reference,) = _augment((reference,), self._recipe.crop_px, rng)
+        light = torch.from_numpy(reference).to(self._device)
+        # where the reference is unknown the input shows bare film
+        electrons = torch.nan_to_num(light / light.nanmean(), nan=1.0).clamp(min=0) * draw_dose(rng)
+        camera = MEASURED if rng.random() < 0.25 else draw_camera(rng)
+        return self._normalise(expose_torch(electrons, camera, self._generator), light, rng)
+
+    def _prepare(
+        self, counts: npt.NDArray[Any], reference: Floats, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        counts, reference = _augment((counts, reference), self._recipe.crop_px, rng)
+        drawn = torch.from_numpy(counts.astype(np.float32)).to(self._device)
+        return self._normalise(drawn, torch.from_numpy(reference).to(self._device), rng)
+
+    def _normalise(
+        self, counts: torch.Tensor, reference: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        # a stack shares one level, so single frames (and crops) lie off it by some per cent
+        per_stack = RECIPES[self._recipe.preprocessing]["per"] == "stack"
+        jitter = float(np.exp(0.1 * rng.standard_normal())) if per_stack else 1.0
+        return normalise_pair(RECIPES[self._recipe.preprocessing], counts, reference, jitter)
+
+    def close(self) -> None:
+        """Stop the processes drawing scenes."""
+        self._pool.close()
+
+
+def normalise_pair(
+    recipe: Mapping[str, Any], counts: torch.Tensor, reference: torch.Tensor, jitter: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bring low-dose counts and their reference (rows, columns) to what a recipe's network maps.
+
+    `level`: both in units of their mean, times 1/jitter. Percentiles: input as the recipe says; the reference
+    stretched from minimum to maximum (Katsuno et al. 2021), or between the recipe's percentiles where those
+    are symmetric, as in the follow-up.
+    """
+    scaling = measure_scaling(recipe, counts.cpu().numpy())
+    if recipe["name"] == "level":
+        inputs = (counts / (scaling.scale * jitter)).clamp(scaling.low, scaling.high)
+        return torch.nan_to_num(inputs, nan=1.0), reference / (reference.nanmean() * jitter)
+    inputs = torch.nan_to_num((counts - scaling.offset) / scaling.scale).clamp(0, 1)
+    known = reference[reference.isfinite()].cpu().numpy()
+    ends = (recipe["low"], recipe["high"]) if recipe["low"] + recipe["high"] == 100 else (0, 100)
+    low, high = (float(v) for v in np.percentile(known, ends))
+    target = (reference - low) / ((high - low) or 1.0)
+    return inputs, target if ends == (0, 100) else target.clamp(0, 1)
+
+
+def _augment(
+    frames: tuple[npt.NDArray[Any], ...], crop_px: int | None, rng: np.random.Generator
+) -> list[npt.NDArray[Any]]:
+    """Crop, turn and flip frames of one field alike; whole frames are only flipped."""
+    rows, cols = frames[0].shape
+    quarter_turns = 0
+    if crop_px is not None:
+        height, width = min(crop_px, rows), min(crop_px, cols)
+        row, col = int(rng.integers(rows - height + 1)), int(rng.integers(cols - width + 1))
+        frames = tuple(f[row : row + height, col : col + width] for f in frames)
+        quarter_turns = int(rng.integers(4)) if height == width else 0
+    flips = tuple(slice(None, None, int(s)) for s in rng.choice([-1, 1], 2))
+    return [np.ascontiguousarray(np.rot90(f, quarter_turns)[flips]) for f in frames]
+
+
+def _stack(
+    drawn: Sequence[tuple[torch.Tensor, torch.Tensor]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack frames of any sizes, filled up to what networks take; the filling is unknown to the target."""
+    rows, cols = (-(-max(x.shape[i] for x, _ in drawn) // STRIDE) * STRIDE for i in (0, 1))
+    inputs = torch.ones(len(drawn), 1, rows, cols, device=device)
+    targets = torch.full_like(inputs, torch.nan)
+    for place, (x, t) in enumerate(drawn):
+        inputs[place, 0, : x.shape[0], : x.shape[1]] = x
+        targets[place, 0, : t.shape[0], : t.shape[1]] = t
+    return inputs, targets
+
+
+def draw_validation(recipe: Recipe, pairs: Pairs | None, device: torch.device) -> list[Any]:
+    """Return the frames to validate on, (input, target) each (1, 1, rows, columns), the same at every call.
+
+    The recorded pairs where there are any, else fresh exposures of references or simulated specimens.
+    """
+    preprocessing = RECIPES[recipe.preprocessing]
+    if pairs is not None and pairs.recorded:
+        both = [
+            normalise_pair(preprocessing, torch.from_numpy(c.astype(np.float32)), torch.from_numpy(r))
+            for c, r in pairs.recorded
+        ]
+        return [_stack([one], device) for one in both]
+    drawn = Batches(recipe, pairs, seed=0, device=torch.device("cpu"), rank=10**6)
+    steps = range(-(-24 // recipe.batch))
+    frames = [one for step in steps for one in zip(*drawn.draw(step), strict=True)]
+    return [(x[None].to(device), t[None].to(device)) for x, t in frames]

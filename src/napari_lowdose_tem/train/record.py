@@ -1,0 +1,156 @@
+"""What a training leaves behind: two models, the state to go on from, losses as table and figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_lowdose_tem.model import SUFFIX
+from napari_lowdose_tem.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class EpochLosses:
+    """Mean absolute errors of an epoch, in units of the network's output, its step size, and time so far."""
+
+    epoch: int
+    training: float
+    validation: float
+    learning_rate: float
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a training saves; all begin with the model's name."""
+
+    best: Path
+
+    @property
+    def last(self) -> Path:
+        """Weights of the last step saved."""
+        return self._beside(f".last{SUFFIX}")
+
+    @property
+    def state(self) -> Path:
+        """What is needed to go on."""
+        return self._beside(".state")
+
+    @property
+    def table(self) -> Path:
+        """Losses per epoch."""
+        return self._beside(".losses.csv")
+
+    @property
+    def figure(self) -> Path:
+        """Losses per epoch, drawn."""
+        return self._beside(".losses.png")
+
+    def _beside(self, ending: str) -> Path:
+        return self.best.with_name(self.best.name.removesuffix(SUFFIX) + ending)
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse to start where that would fail later or destroy an earlier training."""
+        if self.best.suffix != SUFFIX:
+            raise ValueError(f"model file {self.best} should end in {SUFFIX}")
+        if config.resume:
+            if not self.state.is_file():
+                raise ValueError(f"{self.state} does not exist, so there is nothing to resume")
+        elif not config.overwrite:
+            for path in (self.best, self.state):
+                if path.exists():
+                    raise ValueError(
+                        f"{path} exists already; resume it, overwrite it, or choose another name"
+                    )
+        self.best.parent.mkdir(parents=True, exist_ok=True)
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_state(path: Path, config: TrainConfig, **state: Any) -> None:
+    """Save tensors and plain values to go on from."""
+    replace_file(path, lambda partial: torch.save({"config": _fingerprint(config), **state}, partial))
+
+
+def load_state(path: Path, config: TrainConfig) -> dict[str, Any]:
+    """Load a saved state.
+
+    Raises
+    ------
+    ValueError
+        When it is damaged, or was saved by a training told otherwise.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        saved, wanted = json.loads(state["config"]), json.loads(_fingerprint(config))
+    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError) as err:
+        raise ValueError(f"{path} is damaged or no training state; start the training anew") from err
+    except Exception as err:
+        raise ValueError(f"{path} is no training state of this program") from err
+    for key in wanted:
+        if saved.get(key) != wanted[key]:
+            raise ValueError(
+                f"{path.stem} was trained with {key} {_short(saved.get(key))}, not {_short(wanted[key])}; "
+                "resume it with the same settings, or choose another name"
+            )
+    return state
+
+
+def _fingerprint(config: TrainConfig) -> str:
+    """Describe, as JSON, what makes two trainings the same."""
+    return json.dumps({k: asdict(config)[k] for k in ("data", "recipe", "validation", "start", "seed")})
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value)[:200]
+
+
+def save_losses(files: Files, history: Sequence[EpochLosses]) -> None:
+    """Save the losses as CSV and as a figure like Fig. 2 of Katsuno et al. 2021."""
+    if not history:
+        return
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [f.name for f in fields(EpochLosses)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rounded(asdict(entry)) for entry in history)
+    replace_file(files.table, lambda partial: _write_text(partial, text.getvalue()))
+    replace_file(files.figure, lambda partial: _draw_losses(partial, history))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _rounded(row: Mapping[str, float]) -> dict[str, float]:
+    return {key: value if isinstance(value, int) else float(f"{value:.6g}") for key, value in row.items()}
+
+
+def _draw_losses(path: Path, history: Sequence[EpochLosses]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    epochs = [entry.epoch for entry in history]
+    marker = "o" if len(history) < 3 else ""
+    axes.plot(epochs, [entry.training for entry in history], marker=marker, label="training")
+    axes.plot(epochs, [entry.validation for entry in history], marker=marker, label="validation")
+    axes.set(xlabel="epoch", ylabel="mean absolute error", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150, format="png")
