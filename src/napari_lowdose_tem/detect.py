@@ -1,10 +1,10 @@
 """Find particles by one fixed rule, and tell which of them are real.
 
 The rule: the frame is divided by its background (the third quartile of what lies around, as a smooth field),
-and dark blobs are the maxima over place and size of the scale-normalised Laplacian of Gaussian (Lindeberg 1998).
-A blob counts as a particle when it is at least 5 % of the background deep, 4 times deeper than the frame's own
-robust scatter at its size, no ridge such as the rim of a hole, and centred within the frame. Nothing is tuned
-per frame.
+and dark blobs are the maxima over place and size of the scale-normalised Laplacian of Gaussian (Lindeberg
+1998). A blob counts as a particle when it is at least 5 % of the background deep, 4 times deeper than the
+frame's own robust scatter at its size, no ridge such as the rim of a hole, and centred within the frame.
+Nothing is tuned per frame.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def match_particles(
         Depth from which on a true particle can be missed.
     """
     together = _belong(found, truth)
-    real, seen = together.any(1).tolist(), together.any(0).tolist()
+    real: list[bool] = np.asarray(together.any(1)).tolist()
+    seen: list[bool] = np.asarray(together.any(0)).tolist()
     missed = tuple(
         particle
         for particle, is_seen in zip(truth, seen, strict=True)
