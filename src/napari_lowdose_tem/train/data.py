@@ -1,14 +1,12 @@
 """Where batches come from: recorded pairs, high-dose frames exposed anew, simulated specimens.
 
-Every draw is a function of seed, step and process alone, so that a resumed training sees what an
-uninterrupted one would have seen.
+Every frame drawn is a function of the seed and its number alone, so that a resumed training sees what an
+uninterrupted one would have seen, and several processes see together what one would have seen.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,18 +18,10 @@ from napari_lowdose_tem.network import STRIDE
 from napari_lowdose_tem.pairs import LoadedField, find_fields, load_field
 from napari_lowdose_tem.preprocess import RECIPES, measure_scaling
 from napari_lowdose_tem.simulate.camera import MEASURED, draw_camera, expose_torch
-from napari_lowdose_tem.simulate.specimen import MATERIALS, make_scene
 from napari_lowdose_tem.train.config import Recipe
+from napari_lowdose_tem.train.scenes import ScenePool, draw_dose
 
 Floats = npt.NDArray[np.float32]
-Seeds = Sequence[int]
-
-PIXEL_SIZE_NM = (1.2, 6.0)
-DOSE_E_PER_PX = (1.0, 50.0)
-_USUAL_DOSE_E_PER_PX = (3.0, 12.0)
-_LIQUID_CELLS = 0.12  # share of the specimens
-_POOL = 300  # scenes cropped from at a time
-_RENEWAL = 0.1  # new scenes a crop
 
 
 @dataclass(frozen=True)
@@ -81,66 +71,6 @@ def split(fields: Sequence[LoadedField], seed: int, share: float = 0.1) -> tuple
     return kept, [f for i, f in enumerate(fields) if i in held_out]
 
 
-class ScenePool:
-    """Simulated scenes to crop from, a few replaced at every draw, so that none is seen for long.
-
-    Parameters
-    ----------
-    side_px
-        Side of a scene.
-    seeds
-        Scene k depends on these and k alone.
-    size
-        Scenes at a time.
-    workers
-        Processes drawing scenes ahead; 0 draws them here when they are needed.
-    """
-
-    def __init__(self, side_px: int, seeds: Seeds, size: int = _POOL, workers: int = 0) -> None:
-        self._side_px, self._seeds, self._size = side_px, tuple(seeds), size
-        self._scenes: dict[int, Floats | Future[Floats]] = {}
-        spawned = multiprocessing.get_context("spawn")  # a forked process may not use a GPU's runtime
-        self._executor = ProcessPoolExecutor(workers, mp_context=spawned) if workers else None
-
-    def choose(self, drawn: int, rng: np.random.Generator) -> Floats:
-        """Choose a scene for the draw after `drawn` draws; transmission (side, side)."""
-        first = int(drawn * _RENEWAL)
-        for number in [n for n in self._scenes if n < first]:
-            del self._scenes[number]
-        if self._executor:
-            for number in range(first, first + 2 * self._size):
-                if number not in self._scenes:
-                    task = self._executor.submit(draw_scene, self._side_px, (*self._seeds, number))
-                    self._scenes[number] = task
-        number = first + int(rng.integers(self._size))
-        scene = self._scenes.get(number)
-        if scene is None:
-            scene = self._scenes[number] = draw_scene(self._side_px, (*self._seeds, number))
-        elif isinstance(scene, Future):
-            scene = self._scenes[number] = scene.result()
-        return scene
-
-    def close(self) -> None:
-        """Stop the processes."""
-        if self._executor:
-            self._executor.shutdown(cancel_futures=True)
-
-
-def draw_scene(side_px: int, seeds: Seeds) -> Floats:
-    """Draw a specimen of any material and magnification; transmission (side, side)."""
-    rng = np.random.default_rng(seeds)
-    pixel_size_nm = float(np.exp(rng.uniform(*np.log(PIXEL_SIZE_NM))))
-    material = str(rng.choice(list(MATERIALS)))
-    liquid_cell = bool(rng.random() < _LIQUID_CELLS)
-    return make_scene(material, (side_px, side_px), pixel_size_nm, rng, liquid_cell=liquid_cell).transmission
-
-
-def draw_dose(rng: np.random.Generator) -> float:
-    """Dose [e-/px]: mostly 3–12, the rest 1–50, log-uniformly."""
-    low, high = _USUAL_DOSE_E_PER_PX if rng.random() < 0.7 else DOSE_E_PER_PX
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
 class Batches:
     """Draws batches for one process.
 
@@ -179,7 +109,7 @@ class Batches:
         self._rank, self._ranks = rank, ranks
         self._generator = torch.Generator(device)
         side_px = 512 if recipe.crop_px is None else recipe.crop_px * 3 // 2
-        self._pool = ScenePool(side_px, (seed, rank, 1), workers=workers)
+        self._pool = ScenePool(side_px, (seed, 1), workers=workers)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -190,14 +120,21 @@ class Batches:
 
     def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw input and target of a step, (n, 1, rows, columns), NaN where the target is unknown."""
-        rng = np.random.default_rng([self._seed, self._rank, 2, step])
-        self._generator.manual_seed(int(rng.integers(2**62)))
         recipe, pairs = self._recipe, self._pairs
+        together = recipe.batch * self._ranks
+        numbers = range(step * together + self._rank, (step + 1) * together, self._ranks)
+        drawn = []
         if recipe.fresh_noise == 0 and pairs is not None:
-            drawn = [self._prepare(*pairs.recorded[i], rng) for i in self._order(step)]
+            for number, index in zip(numbers, self._order(step), strict=False):
+                drawn.append(self._prepare(*pairs.recorded[index], self._seeded(number)))
         else:
-            drawn = [self._draw_one(recipe.batch * step + i, rng) for i in range(recipe.batch)]
+            drawn = [self._draw_one(number, self._seeded(number)) for number in numbers]
         return _stack(drawn, self._device)
+
+    def _seeded(self, number: int) -> np.random.Generator:
+        rng = np.random.default_rng([self._seed, 2, number])
+        self._generator.manual_seed(int(rng.integers(2**62)))
+        return rng
 
     def _order(self, step: int) -> list[int]:
         """Return the pairs of a step, every pair once an epoch."""
@@ -304,7 +241,7 @@ def draw_validation(recipe: Recipe, pairs: Pairs | None, device: torch.device) -
             for c, r in pairs.recorded
         ]
         return [_stack([one], device) for one in both]
-    drawn = Batches(recipe, pairs, seed=0, device=torch.device("cpu"), rank=10**6)
+    drawn = Batches(recipe, pairs, seed=0, device=torch.device("cpu"))
     steps = range(-(-24 // recipe.batch))
     frames = [one for step in steps for one in zip(*drawn.draw(step), strict=True)]
     return [(x[None].to(device), t[None].to(device)) for x, t in frames]

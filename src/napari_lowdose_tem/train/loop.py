@@ -17,7 +17,7 @@ from torch import distributed
 from napari_lowdose_tem.model import ModelInfo, save_model
 from napari_lowdose_tem.preprocess import RECIPES
 from napari_lowdose_tem.train.config import SIMULATOR, Recipe, TrainConfig
-from napari_lowdose_tem.train.data import DOSE_E_PER_PX, PIXEL_SIZE_NM, Batches, draw_validation
+from napari_lowdose_tem.train.data import Batches, draw_validation
 from napari_lowdose_tem.train.losses import LOSSES, mean_absolute
 from napari_lowdose_tem.train.prepare import (
     computes_in_bfloat16,
@@ -30,6 +30,7 @@ from napari_lowdose_tem.train.prepare import (
     update_average,
 )
 from napari_lowdose_tem.train.record import EpochLosses, Files, load_state, save_losses, save_state
+from napari_lowdose_tem.train.scenes import DOSE_E_PER_PX, PIXEL_SIZE_NM
 
 _SAVE_EVERY_S = 60.0
 

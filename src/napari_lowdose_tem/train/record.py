@@ -114,7 +114,9 @@ def load_state(path: Path, config: TrainConfig) -> dict[str, Any]:
 
 def _fingerprint(config: TrainConfig) -> str:
     """Describe, as JSON, what makes two trainings the same."""
-    return json.dumps({k: asdict(config)[k] for k in ("data", "recipe", "validation", "start", "seed")})
+    return json.dumps(
+        {k: asdict(config)[k] for k in ("data", "recipe", "validation", "start", "hde_factor", "seed")}
+    )
 
 
 def _short(value: Any) -> str:

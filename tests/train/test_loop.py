@@ -1,0 +1,193 @@
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_lowdose_tem.engine import Engine
+from napari_lowdose_tem.model import load_model
+from napari_lowdose_tem.simulate import simulate_dataset
+from napari_lowdose_tem.train.config import TRAIN_RECIPES, TrainConfig
+from napari_lowdose_tem.train.loop import iter_train
+from napari_lowdose_tem.train.losses import log_mean_square, mean_absolute
+from napari_lowdose_tem.train.record import Files
+
+TINY = {"name": "light-unet", "channels": [8, 8, 8, 8, 8]}
+SMALL = replace(
+    TRAIN_RECIPES["default"], architecture=TINY, crop_px=64, epochs=3, steps_per_epoch=4, warm_up_steps=4
+)
+
+
+def configure(path, recipe=SMALL, **options):
+    return TrainConfig(str(options.pop("data", "simulator")), path, recipe, device="cpu", **options)
+
+
+def losses_of(history):
+    return [(entry.epoch, entry.training, entry.validation, entry.learning_rate) for entry in history]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    return simulate_dataset(folder, ("FeNi", "silicate"), pairs=2, lde_px=96, hde_px=192)
+
+
+def test_training_learns_and_leaves_models_that_enhance_takes(tmp_path):
+    recipe = replace(SMALL, epochs=4, steps_per_epoch=40, learning_rate=5e-3, averaging=0.9)
+    config = configure(tmp_path / "small.safetensors", recipe)
+    *_, last = iter_train(config)
+    assert last.step == last.steps == 160
+    # an untrained network is off by the whole level, 1
+    assert last.history[-1].validation < last.history[0].validation < 0.5
+    files = Files(config.output)
+    for path in (files.best, files.last):
+        info = load_model(path).info
+        assert info.training["reached"]["validation"] == last.history[-1].validation
+        with Engine(path, "cpu") as engine:
+            output = engine.enhance(np.random.default_rng(0).poisson(5, (70, 90)).astype(np.float32))
+        assert output.shape == (70, 90)
+    rows = list(csv.DictReader(files.table.open()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    assert float(rows[2]["validation"]) == pytest.approx(last.history[2].validation, rel=1e-5)
+    assert files.figure.stat().st_size > 5000
+    assert last.example.lde.shape == last.example.output.shape == last.example.hde.shape == (64, 64)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 7, 11])
+def test_resumed_training_repeats_the_uninterrupted_one(tmp_path, stop_after):
+    *_, whole = iter_train(configure(tmp_path / "whole.safetensors"))
+    stopped = configure(tmp_path / "stopped.safetensors")
+    steps = iter_train(stopped)
+    for progress in steps:
+        if progress.step == stop_after:
+            break
+    steps.close()
+    resumed = list(iter_train(replace(stopped, resume=True)))
+    assert resumed[0].step == stop_after + 1
+    assert losses_of(resumed[-1].history) == losses_of(whole.history)
+    for ending in ("", ".last"):
+        first, second = (
+            load_model(tmp_path / f"{name}{ending}.safetensors").network.state_dict()
+            for name in ("whole", "stopped")
+        )
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_finished_training_has_nothing_left_to_do(tmp_path):
+    config = configure(tmp_path / "done.safetensors", replace(SMALL, epochs=1))
+    list(iter_train(config))
+    before = config.output.read_bytes()
+    assert list(iter_train(replace(config, resume=True))) == []
+    assert config.output.read_bytes() == before
+
+
+def test_paper_recipe_runs_on_the_authors_layout(tmp_path, dataset):
+    recipe = replace(TRAIN_RECIPES["paper"], epochs=2, pretrained_encoder=False)
+    *first, last = iter_train(configure(tmp_path / "paper.safetensors", recipe, data=dataset))
+    assert [p.stage for p in first].count("preparing") == 4
+    assert last.epochs == 2 and last.steps == 4  # 3 fields with 2 frames each, 4 a batch
+    info = load_model(tmp_path / "paper.safetensors").info
+    assert info.architecture == {"name": "smp-unet", "encoder": "resnet18"}
+    assert info.recipe["name"] == "percentiles"
+    assert info.dose_e_per_px is None
+
+
+def test_fine_tuning_starts_from_the_model_and_its_architecture(tmp_path):
+    start = tmp_path / "start.safetensors"
+    list(iter_train(configure(start, replace(SMALL, epochs=1))))
+    recipe = replace(
+        SMALL, architecture={"name": "light-unet"}, epochs=1, steps_per_epoch=1, learning_rate=1e-9
+    )
+    *_, last = iter_train(configure(tmp_path / "on.safetensors", recipe, start=str(start)))
+    assert last.notes == ("starts from model start",)
+    first, second = (load_model(tmp_path / f"{n}.safetensors").network.state_dict() for n in ("start", "on"))
+    assert all(torch.allclose(first[key], second[key], atol=1e-5) for key in first)
+
+
+def test_budget_in_minutes_sets_the_number_of_steps(tmp_path):
+    recipe = replace(SMALL, steps_per_epoch=100_000)
+    steps = iter_train(configure(tmp_path / "m.safetensors", recipe, minutes=0.05))
+    first = next(steps)
+    steps.close()
+    assert first.epochs == 1
+    assert 1 <= first.steps < 2000  # 3 s
+
+
+def test_diverging_training_says_so_and_keeps_the_last_good_state(tmp_path):
+    recipe = replace(SMALL, learning_rate=1e30, clip_norm=None, warm_up_steps=0)
+    config = configure(tmp_path / "wild.safetensors", recipe)
+    with pytest.raises(ValueError, match="not finite at step"):
+        list(iter_train(config))
+    assert not config.output.exists()
+
+
+def test_an_earlier_training_is_not_destroyed_by_accident(tmp_path):
+    config = configure(tmp_path / "once.safetensors", replace(SMALL, epochs=1))
+    list(iter_train(config))
+    with pytest.raises(ValueError, match=r"exists already; resume or overwrite"):
+        next(iter_train(config))
+    with pytest.raises(ValueError, match="was trained with seed 1, not 2"):
+        next(iter_train(replace(config, resume=True, seed=2)))
+    Files(config.output).state.write_bytes(b"no state")
+    with pytest.raises(ValueError, match=r"no training state|damaged"):
+        next(iter_train(replace(config, resume=True)))
+    with pytest.raises(ValueError, match="nothing to resume"):
+        next(iter_train(configure(tmp_path / "never.safetensors", resume=True)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "l3"}, "unknown loss 'l3'"),
+        ({"optimiser": "sgd"}, "unknown optimiser"),
+        ({"schedule": "steps"}, "unknown schedule"),
+    ],
+)
+def test_unknown_settings_are_refused_before_anything_is_drawn(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        next(iter_train(configure(tmp_path / "x.safetensors", replace(SMALL, **change))))
+
+
+def test_losses_leave_unknown_pixels_out():
+    target = torch.tensor([[[[1.0, torch.nan], [3.0, 5.0]]], [[[2.0, 2.0], [2.0, torch.nan]]]])
+    output = torch.full_like(target, 2.0)
+    assert float(mean_absolute(output, target)) == pytest.approx((1 + 1 + 3 + 0 + 0 + 0) / 6)
+    expected = 0.01 * (np.log(11 / 3 + 1e-6) + np.log(1e-6)) / 2
+    assert float(log_mean_square(output, target)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    recipe = replace(SMALL, batch=1, mixed_precision=False)
+    script = tmp_path / "both.py"
+    script.write_text(
+        f"""
+import os
+from pathlib import Path
+from napari_lowdose_tem.train.config import Recipe, TrainConfig
+from napari_lowdose_tem.train.loop import iter_train
+
+config = TrainConfig("simulator", Path({str(tmp_path / "both.safetensors")!r}), {recipe!r}, device="cpu")
+*_, last = iter_train(config)
+print(os.environ["RANK"], last.step, last.steps)
+"""
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n"))[-2:] == ["0 12 12", "1 12 12"]
+    *_, alone = iter_train(configure(tmp_path / "alone.safetensors", replace(recipe, batch=2)))
+    rows = list(csv.DictReader(Files(tmp_path / "both.safetensors").table.open()))
+    for row, entry in zip(rows, alone.history, strict=True):
+        assert float(row["training"]) == pytest.approx(entry.training, rel=1e-3)
+        assert float(row["validation"]) == pytest.approx(entry.validation, rel=1e-3)
