@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QEvent, QSignalBlocker, Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QGraphicsOpacityEffect, QLabel, QSizePolicy, QWidget
 
-ERROR_COLOR = "#ff6b6b"
+ERROR_COLOR = "#e5484d"  # on dark and on light
+_FAINT = 0.7
 
 
 class Dock(QWidget):
@@ -65,9 +66,14 @@ class Note(QLabel):
         self.setWordWrap(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         self.setVisible(False)
+        # fainter than other text in every theme
+        self._faint = QGraphicsOpacityEffect(self)
+        self._faint.setOpacity(_FAINT)
+        self.setGraphicsEffect(self._faint)
 
     def show_text(self, text: str, is_error: bool = False) -> None:
         """Show a text, red for errors."""
+        self._faint.setEnabled(not is_error)
         show_message(self, text, is_error)
 
 
@@ -76,8 +82,8 @@ def show_message(label: QLabel, text: str, is_error: bool) -> None:
     # paths may be broken, or they would widen the dock; units may not
     text = re.sub(r"([/\\_])(?=\w{4})", "\\1\u200b", text)
     text = re.sub(r"/(?=\w{1,3}\b)", "/\u2060", text)
-    label.setText(re.sub(r"(?<=\d) (?=(nm|px|e⁻|s|MB|GB)\b)", "\u00a0", text))
-    label.setStyleSheet(f"color: {ERROR_COLOR}" if is_error else "color: palette(mid)")
+    label.setText(re.sub(r"(?<=\d) (?=(nm|px|e⁻|s|min|h|MB|GB)\b)", "\u00a0", text))
+    label.setStyleSheet(f"color: {ERROR_COLOR}" if is_error else "")
     label.setVisible(bool(text))
 
 

@@ -64,8 +64,26 @@ class Job(QObject):
         self._worker.start()
         self.started.emit()
 
+    @property
+    def error(self) -> Exception | None:
+        """What it failed with, also while it was being cancelled."""
+        return self._error
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it was told to wait."""
+        return self._worker.is_held
+
+    def pause(self) -> None:
+        """Let it wait after its next step; what it holds it keeps."""
+        self._worker.hold()
+
+    def go_on(self) -> None:
+        """End the pause."""
+        self._worker.release()
+
     def cancel(self) -> None:
-        """Stop it at its next step; nothing it still reports is passed on."""
+        """Stop it at its next step, paused or not; nothing it still reports is passed on."""
         self._is_cancelled = True
         self._worker.quit()
 
@@ -126,9 +144,21 @@ class _Worker(WorkerBase):
         super().__init__(SignalsClass=GeneratorWorkerSignals)
         self._steps = steps
         self._room = threading.Semaphore(_WAITING)
+        self._free = threading.Event()
+        self._free.set()
 
     def seen(self) -> None:
         self._room.release()
+
+    @property
+    def is_held(self) -> bool:
+        return not self._free.is_set()
+
+    def hold(self) -> None:
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
 
     def run(self) -> None:
         self.started.emit()
@@ -153,6 +183,8 @@ class _Worker(WorkerBase):
                     pass
                 # what is made is told even when cancelled: it may be the result
                 self.yielded.emit(step)
+                while not self.abort_requested and not self._free.wait(0.05):
+                    pass
                 if self.abort_requested:
                     return
         finally:

@@ -102,11 +102,12 @@ def progress_text(progress: Any) -> str:
     rate = progress.frames_per_s
     if progress.done > 0 and rate > 0:
         parts.append(f"{rate:.2g} frames/s" if rate < 10 else f"{rate:.0f} frames/s")
-        parts.append(f"{_duration((progress.total - progress.done) / rate)} left")
+        parts.append(f"{duration((progress.total - progress.done) / rate)} left")
     return " · ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return `40 s`, `12 min` or `2 h 05 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
