@@ -2,9 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_lowdose_tem.pairs import find_fields, find_shift, reduce_frame
-from napari_lowdose_tem.simulate.camera import expose
-from napari_lowdose_tem.simulate.specimen import draw_specimen, render
+from napari_lowdose_tem.pairs import find_fields, reduce_frame
 
 HIGH, LOW = (24, 40), (6, 10)
 
@@ -106,23 +104,3 @@ def test_reduction_keeps_coordinates(how):
 def test_unknown_reduction():
     with pytest.raises(ValueError, match="area or paper"):
         reduce_frame(np.zeros(HIGH), 4, "median")
-
-
-@pytest.mark.parametrize("shift_px", [(0.0, 0.0), (2.6, -1.3), (-0.4, 3.7)])
-def test_shift_of_a_low_dose_frame(shift_px):
-    shape, pixel_nm = (256, 384), 3.0
-    specimen = draw_specimen("FeNi", (shape[0] * pixel_nm, shape[1] * pixel_nm), 3, n_particles=60)
-    reference = render(specimen, shape).transmission * 44_000
-    reference[10, 20] = np.nan
-    moved = render(specimen, shape, (shift_px[0] * pixel_nm, shift_px[1] * pixel_nm)).transmission
-    assert find_shift(reference, expose(moved * 5, rng=4)) == pytest.approx(shift_px, abs=0.5)
-    assert find_shift(reference, moved) == pytest.approx(shift_px, abs=0.1)
-
-
-def test_no_shift_is_made_up_from_noise():
-    bare = draw_specimen("Ni", (576, 768), 5, n_particles=0)
-    reference = render(bare, (192, 256)).transmission
-    shifts = [find_shift(reference, expose(reference * 5, rng=seed)) for seed in range(5)]
-    assert shifts == [(0, 0)] * 5
-    assert find_shift(np.zeros((192, 256)), reference) == (0, 0)
-    assert find_shift(reference[:40], reference[:40]) == (0, 0)

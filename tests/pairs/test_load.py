@@ -47,7 +47,9 @@ def test_field_at_rest(tmp_path, specimen):
 def test_reference_lies_on_the_low_dose_frame(tmp_path, specimen):
     hde = write_frames(tmp_path, specimen, (1.5, -2.25))
     (pair,) = load_field(find_fields(tmp_path)[0]).pairs
-    assert pair.shift_px == pytest.approx((1.5, -2.25), abs=0.12)
+    assert pair.shift_px == pytest.approx((1.5, -2.25), abs=0.05)
+    assert pair.confidence > 0.95
+    assert pair.refused == ""
     moved = np.roll(hde, (6, -9), (0, 1)).reshape(96, 4, 144, 4).mean((1, 3))
     np.testing.assert_allclose(pair.reference[2:, :-3], moved[2:, :-3], rtol=1e-6)
     assert np.isnan(pair.reference[:2]).all()
@@ -64,3 +66,13 @@ def test_a_file_that_changed_is_named(tmp_path, specimen):
     write(Image(np.ones((2, *LOW), np.uint16)), tmp_path / "frame_2.tif", overwrite=True)
     with pytest.raises(ValueError, match=r"frame_2\.tif: a stack of 2 frames"):
         load_field(field)
+
+
+def test_frames_of_other_fields_are_refused(tmp_path, specimen):
+    write_frames(tmp_path, specimen, (0.0, 0.0))
+    other = np.flip(np.asarray(render(specimen, LOW).transmission)) * 400
+    write(Image(expose(other, IDEAL, 3).astype(np.uint16)), tmp_path / "frame_3.tif")
+    fine, bad = load_field(find_fields(tmp_path)[0]).pairs
+    assert fine.refused == ""
+    assert "shows nothing of the high-dose frame" in bad.refused
+    assert [pair.refused for pair in load_field(find_fields(tmp_path)[0], register=False).pairs] == ["", ""]

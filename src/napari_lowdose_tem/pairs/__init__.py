@@ -1,17 +1,25 @@
 """High- and low-dose frames of the same fields: found, brought to one grid, registered."""
 
+from napari_lowdose_tem.pairs.check import CheckProgress, CheckSummary, Finding, check, iter_check
 from napari_lowdose_tem.pairs.field import Field
 from napari_lowdose_tem.pairs.find import find_fields
 from napari_lowdose_tem.pairs.load import LoadedField, RegisteredPair, load_field
 from napari_lowdose_tem.pairs.reduce import reduce_frame
-from napari_lowdose_tem.pairs.register import find_shift
+from napari_lowdose_tem.pairs.register import Registration, find_shift, register_frame
 
 __all__ = [
+    "CheckProgress",
+    "CheckSummary",
     "Field",
+    "Finding",
     "LoadedField",
     "RegisteredPair",
+    "Registration",
+    "check",
     "find_fields",
     "find_shift",
+    "iter_check",
     "load_field",
     "reduce_frame",
+    "register_frame",
 ]

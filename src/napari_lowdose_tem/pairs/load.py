@@ -13,7 +13,7 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.pairs.field import Field, Region, Shape
 from napari_lowdose_tem.pairs.reduce import reduce_frame
-from napari_lowdose_tem.pairs.register import find_shift
+from napari_lowdose_tem.pairs.register import Registration, register_frame
 
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -35,9 +35,9 @@ class RegisteredPair:
     shift_px
         How far the low-dose frame lies off (rows, columns) [px]; zeros where that cannot be told.
     confidence
-        In the shift, 0…1.
+        How far the match stands above chance, 0…1, as in `Registration`.
     refused
-        Why the pair must not be used; empty where it may.
+        Why the pair must not be used: what the low-dose frame "lies" or "shows"; empty where it may.
     """
 
     path: Path
@@ -84,7 +84,7 @@ def load_field(field: Field, reduction: str = "area", register: bool = True) -> 
         How the high-dose frame is brought to the low-dose grid, as in `reduce_frame`.
     register
         Shift the high-dose frame onto each low-dose frame, by whole pixels of its own, so that nothing is
-        interpolated. Without, all pairs share the reference at rest.
+        interpolated, and refuse frames of other fields. Without, all pairs share the reference at rest.
 
     Raises
     ------
@@ -105,12 +105,12 @@ def load_field(field: Field, reduction: str = "area", register: bool = True) -> 
         counts = _crop(_single_frame(path, image), path, field.lde_region, field.lde_shape)
         pixel_size_nm = image.pixel_size_nm or pixel_size_nm
         counts_per_electron = image.counts_per_electron or counts_per_electron
-        shift_px = find_shift(at_rest, counts) if register else (0.0, 0.0)
-        steps = [round(shift * field.factor) for shift in shift_px]
+        found = register_frame(at_rest, counts) if register else Registration()
+        steps = [round(shift * field.factor) for shift in found.shift_px]
         reference = at_rest
         if any(steps):
             reference = reduce_frame(_moved(hde, *steps), field.factor, reduction).astype(np.float32)
-        pairs.append(RegisteredPair(path, counts, reference, shift_px, 1.0, ""))
+        pairs.append(RegisteredPair(path, counts, reference, found.shift_px, found.confidence, found.refused))
     return LoadedField(field, tuple(pairs), at_rest, pixel_size_nm, counts_per_electron)
 
 

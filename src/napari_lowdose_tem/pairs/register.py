@@ -1,21 +1,65 @@
-"""How far frames of one field lie off each other."""
+"""How far frames of one field lie off each other, and whether they are of one field at all."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import fft, ndimage
 
 Floats = npt.NDArray[np.float64]
+Complex = npt.NDArray[np.complexfloating[Any, Any]]
 
-_LARGEST_SHIFT_PX = 8
-_LARGEST_ERROR_PX = 0.5
+_REACH_PX = 8
+_SIDE_PX = 512  # larger frames are registered at about this size
+_FINEST_PX, _WIDEST_PX = 1.0, 20.0
+_NOISE = (0.15, 0.35)  # where noise is measured [cycles/px]
+_OUTLIER = 6.0  # standard deviations
+_LARGEST_ERROR_PX = 1.0
+_LEAST_CONFIDENCE = 0.1
+_SURE = 0.5  # confidence, and share of the contrast expected, to believe in a large shift
+_ENOUGH_CONTRAST = 10.0  # standard deviations of the noise
+_UNRELATED = (
+    "shows nothing of the high-dose frame, although its contrast is enough to be seen at this dose; "
+    "is it of another field?"
+)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where an image lies on a reference.
+
+    Parameters
+    ----------
+    shift_px
+        How far it lies off (rows, columns) [px]; zeros where that cannot be told.
+    confidence
+        How far the match stands above chance: 1 − (n/p)², with p the height of the correlation's peak and n
+        that of the highest point which that peak does not explain. Near 1 for frames of one field with
+        enough contrast, 0 for empty or unrelated ones.
+    refused
+        Why they are not frames of one field; empty if nothing speaks against it.
+    """
+
+    shift_px: tuple[float, float] = (0.0, 0.0)
+    confidence: float = 0.0
+    refused: str = ""
 
 
 def find_shift(reference: npt.NDArray[Any], image: npt.NDArray[Any]) -> tuple[float, float]:
-    """Find how far `image` lies off `reference`: the shift of least squares between their fine structure.
+    """Find how far `image` lies off `reference` (rows, columns) [px]; as `register_frame`."""
+    return register_frame(reference, image).shift_px
+
+
+def register_frame(reference: npt.NDArray[Any], image: npt.NDArray[Any]) -> Registration:
+    """Find how far `image` lies off `reference`: the shift of least squares between their structure.
+
+    Both are smoothed: what is finer than 1 px or wider than 20 px is left out (the reference's own noise
+    would be taken for sharp edges). Every spatial frequency counts by the inverse of the image's noise there,
+    which also takes away streaks and offsets of read-out lines.
 
     Parameters
     ----------
@@ -26,41 +70,132 @@ def find_shift(reference: npt.NDArray[Any], image: npt.NDArray[Any]) -> tuple[fl
 
     Returns
     -------
-    rows, columns
-        Shift [px]; zeros where none within 8 px is found to 0.5 px (predicted standard error).
+    Registration
+        Its shift is within 8 px (of frames 512 px wide; in proportion for larger ones) and known to 1 px
+        (predicted standard error, in the direction where it is known worst), or zero. Frames are refused
+        where the reference has enough contrast to be recognised at this noise, but is not, or only elsewhere.
     """
-    reach, shape = _LARGEST_SHIFT_PX, reference.shape
-    if min(shape) < 8 * reach:
-        return 0.0, 0.0
-    known, noisy = _fill(reference), _fill(image)
-    a, b = _structure(known), _structure(noisy)
-    b -= b.mean(1, keepdims=True)  # read-out rows carry offsets of their own
-    inner = np.zeros(shape)
-    inner[reach:-reach, reach:-reach] = 1
-
-    def correlate(x: Floats, y: Floats) -> Floats:
-        product = np.fft.irfft2(np.fft.rfft2(x) * np.fft.rfft2(y).conj(), s=shape)
-        return np.asarray(np.roll(product, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1])
-
-    overlap, energy = correlate(inner * b, a), correlate(inner, a * a)
-    match = overlap / np.sqrt(np.maximum(energy, np.finfo(float).tiny))
-    row, col = (int(i) for i in np.unravel_index(np.argmax(match), match.shape))
-    if not (match[row, col] > 0 and 0 < row < 2 * reach and 0 < col < 2 * reach):
-        return 0.0, 0.0
-    contrast = overlap[row, col] / energy[row, col]
-    noise = float(np.std(noisy - ndimage.gaussian_filter(noisy, 2.0)))
-    for slope in (np.gradient(a, axis=0), np.gradient(a, axis=1)):
-        if noise * np.linalg.norm(_structure(slope)) > _LARGEST_ERROR_PX * contrast * np.sum(slope**2):
-            return 0.0, 0.0
-    return (
-        row - reach + _vertex(match[row - 1 : row + 2, col]),
-        col - reach + _vertex(match[row, col - 1 : col + 2]),
-    )
+    coarser = max(1, round(min(reference.shape) / _SIDE_PX))
+    if min(reference.shape) < 8 * _REACH_PX * coarser:
+        return Registration()
+    known, noisy = (_fill(_coarsen(frame, coarser)) for frame in (reference, image))
+    match = _Match(known, noisy)
+    if not match.possible:
+        return Registration()
+    near = match.fit(match.highest(_REACH_PX))
+    if near.confidence < _LEAST_CONFIDENCE:
+        expected = noisy.mean() / known.mean() if known.mean() > 0 else 0.0
+        if expected * match.strength < _ENOUGH_CONTRAST:
+            return Registration()
+        far = match.fit(match.highest(min(known.shape) // 4))
+        refused = _UNRELATED
+        if far.confidence >= _SURE and far.contrast >= _SURE * expected:
+            row, col = (s * coarser for s in far.shift_px)
+            refused = _too_far(row, col, _REACH_PX * coarser)
+        return Registration(confidence=near.confidence, refused=refused)
+    if near.error_px > _LARGEST_ERROR_PX:
+        return Registration()
+    row, col = (s * coarser for s in near.shift_px)
+    return Registration((row, col), near.confidence)
 
 
-def _structure(frame: Floats) -> Floats:
-    """Keep what is between 1 and 20 px wide."""
-    return np.asarray(ndimage.gaussian_filter(frame, 1.0) - ndimage.gaussian_filter(frame, 20.0))
+@dataclass(frozen=True)
+class _Fit:
+    """A shift, its standard error in the direction where it is known worst, and its confidence."""
+
+    contrast: float
+    shift_px: tuple[float, float]
+    error_px: float
+    confidence: float
+
+
+class _Match:
+    """Least squares between a frame and a noisy one, weighted by the noise, in the frequency domain.
+
+    Products are scaled so that the noise's product with x has the variance of x's product with itself: the
+    height of a peak over the root of the reference's product with itself is in standard deviations.
+    """
+
+    def __init__(self, known: Floats, noisy: Floats) -> None:
+        self._shape = rows, cols = known.shape
+        known, noisy = (frame - ndimage.gaussian_filter(frame, _WIDEST_PX) for frame in (known, noisy))
+        limit = _OUTLIER * float(np.std(noisy))  # X-rays
+        # the outermost pixels have no counterpart, and the border must not be seen as an edge
+        self._window = np.outer(_ramps(rows), _ramps(cols))
+        self._known = fft.rfft2(known)
+        self._noisy = fft.rfft2(noisy.clip(-limit, limit) * self._window)
+        # in radians per px
+        self._row, self._col = 2 * np.pi * fft.fftfreq(rows)[:, None], 2 * np.pi * fft.rfftfreq(cols)[None]
+        power = _noise_power(self._noisy, rows, cols)
+        self.possible = bool(np.any(known)) and bool(power.min() > 0)
+        smooth = np.exp(-(_FINEST_PX**2) * (self._row**2 + self._col**2))
+        self._weight = smooth / power if self.possible else power
+        # rfft keeps one of two equal halves
+        self._twice = np.where((self._col == 0) | (self._col == np.pi), 1.0, 2.0)
+        self._at_rest = self._windowed(self._known)
+        self.strength = math.sqrt(self._product(self._at_rest, self._at_rest))
+
+    def highest(self, reach: int) -> tuple[int, int]:
+        """Give the shift (rows, columns) where the two match best, among those of up to `reach` [px]."""
+        surface = self._surface(self._noisy)
+        lags = [fft.fftfreq(n, 1 / n).round().astype(int) for n in self._shape]
+        rows, cols = (np.flatnonzero(np.abs(lag) <= reach) for lag in lags)
+        row, col = np.unravel_index(np.argmax(surface[np.ix_(rows, cols)]), (len(rows), len(cols)))
+        return int(lags[0][rows[row]]), int(lags[1][cols[col]])
+
+    def fit(self, start: tuple[int, int]) -> _Fit:
+        """Fit contrast and shift by Gauss–Newton from a shift that is off by a pixel at most."""
+        shift = np.array(start, float)
+        for _ in range(3):
+            moved = self._known * np.exp(-1j * (self._row * shift[0] + self._col * shift[1]))
+            basis = [self._windowed(x) for x in (moved, -1j * self._row * moved, -1j * self._col * moved)]
+            normal = np.array([[self._product(x, y) for y in basis] for x in basis])
+            contrast, *steps = np.linalg.lstsq(normal, [self._product(self._noisy, x) for x in basis])[0]
+            if not contrast > 0:
+                return _Fit(0.0, (0.0, 0.0), math.inf, 0.0)
+            step = np.array(steps) / contrast
+            if np.abs(shift + step - start).max() > 2:  # no top there
+                return _Fit(0.0, (0.0, 0.0), math.inf, 0.0)
+            shift += step
+        left = self._surface(self._noisy - contrast * basis[0])
+        chance = float(np.abs(left).max()) * left.size / (contrast * normal[0, 0])
+        slopes = normal[1:, 1:] - np.outer(normal[0, 1:], normal[0, 1:]) / normal[0, 0]
+        least = float(np.linalg.eigvalsh(slopes)[0])
+        error = 1 / (contrast * math.sqrt(least)) if least > 0 else math.inf
+        return _Fit(float(contrast), (float(shift[0]), float(shift[1])), error, max(0.0, 1 - chance**2))
+
+    def _windowed(self, spectrum: Complex) -> Complex:
+        return np.asarray(fft.rfft2(fft.irfft2(spectrum, self._shape) * self._window))
+
+    def _surface(self, spectrum: Complex) -> Floats:
+        return np.asarray(fft.irfft2(spectrum * self._known.conj() * self._weight, self._shape))
+
+    def _product(self, x: Complex, y: Complex) -> float:
+        return float(np.sum((x * y.conj()).real * self._weight * self._twice))
+
+
+def _noise_power(spectrum: Complex, rows: int, cols: int) -> Floats:
+    """Power of the noise: white, and streaks along rows or columns, seen where objects have hardly any."""
+    power = np.abs(spectrum) ** 2
+    row, col = np.abs(fft.fftfreq(rows)), fft.rfftfreq(cols)
+    high_row, high_col = (row > _NOISE[0]) & (row < _NOISE[1]), (col > _NOISE[0]) & (col < _NOISE[1])
+    white = power[np.ix_(high_row, high_col)].mean()
+    streaks = power[high_row].mean(0)[None] + power[:, high_col].mean(1)[:, None] - 2 * white
+    return np.asarray(white + np.maximum(streaks, 0))
+
+
+def _ramps(n: int) -> Floats:
+    """Give a window that is 0 for the reach of the search at both ends."""
+    inside = np.minimum(np.arange(n), np.arange(n)[::-1]) - _REACH_PX + 1
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.clip(inside / _REACH_PX, 0, 1)))
+
+
+def _coarsen(frame: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    if factor == 1:
+        return frame
+    rows, cols = (n // factor for n in frame.shape)
+    blocks = frame[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
+    return np.asarray(blocks.mean((1, 3), dtype=np.float64))
 
 
 def _fill(frame: npt.NDArray[Any]) -> Floats:
@@ -69,8 +204,8 @@ def _fill(frame: npt.NDArray[Any]) -> Floats:
     return np.where(finite, pixels, pixels[finite].mean() if finite.any() else 0.0)
 
 
-def _vertex(values: npt.NDArray[Any]) -> float:
-    """Offset of the top of the parabola through three values about a maximum."""
-    before, top, after = (float(v) for v in values)
-    bend = before - 2 * top + after
-    return 0.5 * (before - after) / bend if bend < 0 else 0.0
+def _too_far(row: float, col: float, reach: int) -> str:
+    return (
+        f"lies {row:.0f} rows and {col:.0f} columns off, more than the {reach} px searched; "
+        "crop both to the same field"
+    )
