@@ -211,6 +211,8 @@ def _check_pixels(path: Path, pixels: npt.NDArray[Any]) -> list[Finding]:
 def _relative_noise(frame: npt.NDArray[Any]) -> float:
     """Noise of a pixel over the mean, from what differs between next neighbours in both directions."""
     pixels = np.asarray(frame, np.float64)
+    if not np.isfinite(pixels).any():
+        return 0.0
     twist = pixels[1:, 1:] - pixels[1:, :-1] - pixels[:-1, 1:] + pixels[:-1, :-1]
     mean = float(np.nanmean(pixels))
     return 1.4826 * float(np.nanmedian(np.abs(twist))) / 2 / mean if mean > 0 else 0.0

@@ -3,6 +3,7 @@
 from napari_lowdose_tem.simulate.camera import IDEAL, MEASURED, Camera, expose
 from napari_lowdose_tem.simulate.dataset import iter_dataset, simulate_dataset
 from napari_lowdose_tem.simulate.pair import simulate_pair
+from napari_lowdose_tem.simulate.paper import iter_paper_dataset
 from napari_lowdose_tem.simulate.sequence import Motion, iter_frames, make_sequence
 from napari_lowdose_tem.simulate.specimen import MATERIALS, draw_specimen, make_scene, render
 
@@ -16,6 +17,7 @@ __all__ = [
     "expose",
     "iter_dataset",
     "iter_frames",
+    "iter_paper_dataset",
     "make_scene",
     "make_sequence",
     "render",

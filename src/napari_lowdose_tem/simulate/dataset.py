@@ -46,6 +46,7 @@ _HEADROOM = 3.0  # fringes, noise and hot pixels of a high-dose frame reach this
 _DRIFT_BLUR_PX = 0.5
 _LARGEST_SHIFT_PX = 3.0
 _REPEAT_SHIFT_PX = 0.1
+_NOTE = "row_px, col_px: grid of lde, position in hde; in an lde file they are shifted by its shift_px"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def iter_dataset(
     pairs: int = 10,
     frames: int = 0,
     *,
-    dose_e_per_px: float = 5.0,
+    dose_e_per_px: float | tuple[float, float] = 5.0,
     seed: int = 0,
     lde_px: int = 512,
     hde_px: int = 4096,
@@ -84,6 +85,7 @@ def iter_dataset(
     hde_dose_e_per_px: float = 1000.0,
     camera: Camera = MEASURED,
     motion: Motion | None = None,
+    resume: bool = False,
 ) -> Iterator[DatasetStep]:
     """Write high/low-dose pairs and movies of simulated specimens with their truth.
 
@@ -98,7 +100,7 @@ def iter_dataset(
     frames
         Length of a movie per material; 0 for none.
     dose_e_per_px
-        Low dose on a bare pixel [e-/px].
+        Low dose on a bare pixel [e-/px]; of two, each field draws its own between them, log-uniformly.
     seed
         Field k of a material only depends on this and k.
     lde_px, hde_px
@@ -111,6 +113,8 @@ def iter_dataset(
         Detector of the low-dose frames.
     motion
         Of the movie, as in `iter_frames`.
+    resume
+        Go on with pairs that were stopped; steps count from the start.
 
     Raises
     ------
@@ -118,13 +122,16 @@ def iter_dataset(
         For unknown materials, sizes that do not divide, nothing to do, or output that exists already.
     """
     folder, motion = Path(folder), motion or Motion()
-    _check(folder, materials, pairs, frames, lde_px, hde_px)
+    lowest, highest = dose_e_per_px if isinstance(dose_e_per_px, tuple) else (dose_e_per_px, dose_e_per_px)
+    if lowest > highest or (frames and lowest != highest):
+        raise ValueError(f"dose {lowest} to {highest} e-/px; give the lower one first, and one for movies")
+    _check(folder, materials, pairs, frames, lde_px, hde_px, resume)
     hde_camera = _high_dose_camera(camera, hde_dose_e_per_px)
-    lde = _Exposure(lde_px, pixel_size_nm, dose_e_per_px, camera, FINER)
+    lde = _Exposure(lde_px, pixel_size_nm, lowest, camera, FINER, highest)
     hde = _Exposure(hde_px, pixel_size_nm * lde_px / hde_px, hde_dose_e_per_px, hde_camera)
     total = len(materials) * (pairs + frames)
     # closed with this generator: a stopped job leaves the truth of what is complete and no partial movie
-    with closing(_iter_paths(folder, materials, pairs, frames, lde, hde, motion, seed)) as paths:
+    with closing(_iter_paths(folder, materials, pairs, frames, lde, hde, motion, seed, resume)) as paths:
         for done, path in enumerate(paths, 1):
             yield DatasetStep(done, total, path)
 
@@ -138,13 +145,14 @@ def _iter_paths(
     hde: _Exposure,
     motion: Motion,
     seed: int,
+    resume: bool,
 ) -> Generator[Path, None, None]:
     folder.mkdir(parents=True, exist_ok=True)
     for material in materials:
         # the place in the table: a material comes out the same whatever it is listed with
         seeds = [seed, list(MATERIALS).index(material)]
         if pairs:
-            yield from _iter_pairs(folder / material, material, pairs, lde, hde, seeds)
+            yield from _iter_pairs(folder / material, material, pairs, lde, hde, seeds, resume)
         if frames:
             yield from _iter_movie(folder, material, frames, lde, motion, seeds)
 
@@ -158,13 +166,26 @@ class _Exposure:
     dose_e_per_px: float
     camera: Camera
     finer: int = 1  # points a pixel side
+    highest_dose_e_per_px: float | None = None  # where each field draws its own
 
     def __post_init__(self) -> None:
         check_dose(self.dose_e_per_px)
 
+    def dose_range(self) -> dict[str, Any]:
+        low, high = self.dose_e_per_px, self.highest_dose_e_per_px
+        return {} if high is None or low == high else {"dose_e_per_px": [low, high]}
+
     def describe(self, material: str) -> dict[str, Any]:
         described = describe(material, self.dose_e_per_px, self.camera)
         return {"side_px": self.side_px, "pixel_size_nm": self.pixel_size_nm} | described
+
+    def draw(self, rng: np.random.Generator) -> _Exposure:
+        """Draw the dose of a field."""
+        low, high = self.dose_e_per_px, self.highest_dose_e_per_px
+        if high is None or low == high:
+            return self
+        dose = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        return replace(self, dose_e_per_px=dose, highest_dose_e_per_px=None)
 
     def take(self, specimen: Specimen, rng: np.random.Generator, shift_nm: tuple[float, float]) -> Image:
         """Record one frame, uint16 counts."""
@@ -177,7 +198,9 @@ class _Exposure:
         return simulated_image(counts, material, self.pixel_size_nm, self.camera, self.describe(material))
 
 
-def _check(folder: Path, materials: Sequence[str], pairs: int, frames: int, lde_px: int, hde_px: int) -> None:
+def _check(
+    folder: Path, materials: Sequence[str], pairs: int, frames: int, lde_px: int, hde_px: int, resume: bool
+) -> None:
     if not materials or min(pairs, frames) < 0 or pairs + frames == 0:
         raise ValueError(
             f"{pairs} pairs and {frames} frames of {len(materials)} materials: nothing to simulate"
@@ -190,52 +213,74 @@ def _check(folder: Path, materials: Sequence[str], pairs: int, frames: int, lde_
         if material not in MATERIALS:
             raise ValueError(f"unknown material {material!r}; choose from {', '.join(MATERIALS)}")
         for path in (folder / material, folder / f"{material}{_MOVIE}"):
+            if resume and path.is_dir():
+                continue
             if path.is_file() or (path.is_dir() and any(path.iterdir())):
                 raise ValueError(f"{path}: exists already; choose another folder")
 
 
 def _iter_pairs(
-    folder: Path, material: str, pairs: int, lde: _Exposure, hde: _Exposure, seeds: list[int]
+    folder: Path,
+    material: str,
+    pairs: int,
+    lde: _Exposure,
+    hde: _Exposure,
+    seeds: list[int],
+    resume: bool,
 ) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
-    fields: list[dict[str, Any]] = []
-    try:
-        for index in range(pairs):
+    head = {
+        "material": material,
+        "seed": seeds[0],
+        "lde": lde.describe(material) | lde.dose_range(),
+        "hde": hde.describe(material),
+        "note": _NOTE,
+    }
+    fields = _stored_fields(folder / "truth.json", head)[:pairs] if resume else []
+    for index in range(pairs):
+        names = [f"{material}_{3 * index + i:04d}.tif" for i in (1, 2, 3)]
+        if index >= len(fields):
             rng = np.random.default_rng([*seeds, index])
-            names = [f"{material}_{3 * index + i:04d}.tif" for i in (1, 2, 3)]
             fields.append(_write_field(folder, names, material, lde, hde, rng))
-            yield folder / names[-1]
-    finally:
-        head = {
-            "material": material,
-            "seed": seeds[0],
-            "lde": lde.describe(material),
-            "hde": hde.describe(material),
-        }
-        note = "row_px, col_px: grid of lde, position in hde; in an lde file they are shifted by its shift_px"
-        _write_json({**head, "note": note, "fields": fields}, folder / "truth.json")
+            # at once: a field counts as complete once its truth is there
+            _write_json({**head, "fields": fields}, folder / "truth.json")
+        yield folder / names[-1]
+
+
+def _stored_fields(path: Path, head: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read the fields written before the same data set was stopped."""
+    if not path.exists():
+        return []
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    fields: list[dict[str, Any]] = stored.pop("fields")
+    if stored != json.loads(json.dumps(_rounded(head))):
+        raise ValueError(f"{path}: of a data set with other settings; give the same ones or another folder")
+    return fields
 
 
 def _write_field(
     folder: Path, names: list[str], material: str, lde: _Exposure, hde: _Exposure, rng: np.random.Generator
 ) -> dict[str, Any]:
+    lde = lde.draw(rng)
     field_nm = lde.side_px * lde.pixel_size_nm
     specimen = draw_specimen(material, (field_nm, field_nm), rng, pixel_size_nm=lde.pixel_size_nm)
     blur_nm = rng.uniform(0, _DRIFT_BLUR_PX) * lde.pixel_size_nm
     support = specimen.support
     moved = replace(support, blur_nm=float(np.hypot(support.blur_nm, blur_nm)))
-    write(hde.take(replace(specimen, support=moved), rng, (0.0, 0.0)), folder / names[0])
+    # files of a field that was being written when the job was stopped are written anew
+    write(hde.take(replace(specimen, support=moved), rng, (0.0, 0.0)), folder / names[0], overwrite=True)
 
     angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0, _LARGEST_SHIFT_PX)
     repeats = []
     for name in names[1:]:
         shift_px = distance * np.array([np.sin(angle), np.cos(angle)]) + rng.normal(0, _REPEAT_SHIFT_PX, 2)
         row_nm, col_nm = (shift_px * lde.pixel_size_nm).tolist()
-        write(lde.take(specimen, rng, (row_nm, col_nm)), folder / name)
+        write(lde.take(specimen, rng, (row_nm, col_nm)), folder / name, overwrite=True)
         repeats.append({"file": name, "shift_px": shift_px.tolist()})
     particles = locate(specimen, lde.pixel_size_nm)
     return {
         "hde": {"file": names[0], "drift_blur_nm": blur_nm},
+        "dose_e_per_px": lde.dose_e_per_px,
         "lde": repeats,
         "particles": [{"id": i, **entry} for i, entry in enumerate(particles)],
     }
