@@ -16,6 +16,7 @@ from napari_lowdose_tem.simulate.specimen import draw_specimen, render
 FACTOR, LOW, PIXEL_NM = 4, (80, 112), 6.0
 HIGH = (LOW[0] * FACTOR, LOW[1] * FACTOR)
 KEYS = ["n", "mae_mean", "mae_sd", "psnr_mean", "psnr_sd", "affine_mae_mean", "affine_psnr_mean", "ssim_mean"]
+KEYS += ["invented_mean", "missed_mean"]
 
 
 def write_field(folder, number, material, shift_px=(0.0, 0.0), repeats=2, dose_e_per_px=5.0):

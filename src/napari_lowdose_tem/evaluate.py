@@ -3,22 +3,29 @@
 Per low-dose frame the high-dose frame is brought to its grid (reduced, registered). Raw scores: output and
 reference each scaled to 0…1 by minimum and maximum, MAE and PSNR with peak 1. Two extreme pixels decide about
 that scaling, so MAE, PSNR and SSIM are also given after fitting the output to the reference, still at 0…1, by
-a least-squares line.
+a least-squares line. Particles invented and missed are counted by the rule of `detect`, against the
+simulator's truth where truth.json lies beside the frames, else against what the same rule finds in the
+high-dose frame.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
+from dataclasses import fields as fields_of
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.detect import Detection, Match, find_particles, match_particles, read_truth
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.metrics import mae, match_affine, psnr, scale_to_unit, ssim
-from napari_lowdose_tem.pairs import find_fields, load_field
+from napari_lowdose_tem.pairs import Field, find_fields, load_field
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.model import Model
@@ -35,9 +42,31 @@ class Score:
     ssim: float
 
 
+_SCORES = [entry.name for entry in fields_of(Score)]
+
+
+@dataclass(frozen=True, eq=False)
+class Triplet:
+    """A low-dose frame with its output and reference, float32 (rows, columns), and the particles told apart.
+
+    `pixel_size_nm` is that of the low-dose frame [nm/px], or None.
+    """
+
+    set_name: str
+    path: Path
+    hde: npt.NDArray[Any]
+    lde: npt.NDArray[Any]
+    output: npt.NDArray[Any]
+    match: Match
+    pixel_size_nm: float | None
+
+
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample standard deviation over `n` outputs; None where there is none."""
+    """Mean and sample standard deviation over `n` outputs; None where there is none.
+
+    `invented_mean` and `missed_mean` are numbers of particles a frame.
+    """
 
     n: int
     mae_mean: float | None
@@ -47,6 +76,8 @@ class Summary:
     affine_mae_mean: float | None
     affine_psnr_mean: float | None
     ssim_mean: float | None
+    invented_mean: float
+    missed_mean: float
 
 
 @dataclass(frozen=True)
@@ -71,6 +102,7 @@ class EvaluateProgress:
     total: int
     path: Path
     score: Score
+    triplet: Triplet
     result: Evaluation | None = None
 
 
@@ -118,19 +150,26 @@ def iter_evaluate(
     fields = find_fields(folder)
     total, done = sum(len(field.ldes) for field in fields), 0
     scores: dict[str, list[Score]] = {field.set_name: [] for field in fields}
+    matches: dict[str, list[Match]] = {field.set_name: [] for field in fields}
     with Engine(model, device) as engine:
         for field in fields:
             loaded = load_field(field, reduction, register)
             if not np.nanmax(loaded.reference) > np.nanmin(loaded.reference):
                 raise ValueError(f"{field.hde}: all pixels are equal; a reference needs contrast")
+            pixel_nm = math.sqrt(math.prod(loaded.pixel_size_nm)) if loaded.pixel_size_nm else None
             for pair in loaded.pairs:
                 lde = Image(pair.counts, counts_per_electron=loaded.counts_per_electron, name=pair.path.stem)
                 output = engine.enhance(pair.counts, engine.measure(lde))
                 score = score_output(output, pair.reference)
                 scores[field.set_name].append(score)
+                match = tell_particles(output, pair.reference, pixel_nm, _find_truth(field, pair.path))
+                matches[field.set_name].append(match)
+                triplet = Triplet(
+                    field.set_name, pair.path, pair.reference, pair.counts, output, match, pixel_nm
+                )
                 done += 1
-                result = _conclude(engine.model.file.label, scores) if done == total else None
-                yield EvaluateProgress(done, total, pair.path, score, result)
+                result = _conclude(engine.model.file.label, scores, matches) if done == total else None
+                yield EvaluateProgress(done, total, pair.path, score, triplet, result)
 
 
 def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
@@ -151,20 +190,84 @@ def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
     )
 
 
-def _conclude(model: str, scores: dict[str, list[Score]]) -> Evaluation:
-    sets = {name: _summarise(entries) for name, entries in scores.items()}
-    return Evaluation(model, sets, _summarise([score for entries in scores.values() for score in entries]))
+def tell_particles(
+    output: npt.NDArray[Any],
+    reference: npt.NDArray[Any],
+    pixel_size_nm: float | None = None,
+    truth: Sequence[Detection] | None = None,
+) -> Match:
+    """Find particles in an output and tell which are real, and which are missed.
+
+    Parameters
+    ----------
+    output, reference
+        On one grid (rows, columns) [counts].
+    pixel_size_nm
+        Sampling [nm/px], or None.
+    truth
+        The particles there are; those found in the reference where None, and only where it covers the output.
+    """
+    if truth is None:
+        output = np.where(np.isfinite(reference), output, np.nan)
+        truth = find_particles(reference, pixel_size_nm)
+    return match_particles(find_particles(output, pixel_size_nm), truth, (output.shape[0], output.shape[1]))
 
 
-def _summarise(scores: Sequence[Score]) -> Summary:
+def _find_truth(field: Field, path: Path) -> list[Detection] | None:
+    """Return the simulator's particles where they are in a low-dose frame; None without its truth.json."""
+    if field.lde_region is not None:
+        return None
+    known = _load_truth(path.parent / "truth.json")
+    try:
+        pixel_nm = known["lde"]["pixel_size_nm"]
+        for entry in known["fields"]:
+            for lde in entry["lde"]:
+                if lde["file"] == path.name:
+                    row, col = lde["shift_px"]
+                    return [
+                        Detection(p.row_px + row, p.col_px + col, p.diameter_px, p.depth)
+                        for p in read_truth(entry["particles"], pixel_nm)
+                    ]
+    except (KeyError, TypeError, ValueError):
+        return None  # another program's truth.json
+    return None
+
+
+@lru_cache(maxsize=2)
+def _load_truth(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _conclude(model: str, scores: dict[str, list[Score]], matches: dict[str, list[Match]]) -> Evaluation:
+    sets = {name: _summarise(entries, matches[name]) for name, entries in scores.items()}
+    pooled = _summarise(
+        [score for entries in scores.values() for score in entries],
+        [match for entries in matches.values() for match in entries],
+    )
+    return Evaluation(model, sets, pooled)
+
+
+def _summarise(scores: Sequence[Score], matches: Sequence[Match]) -> Summary:
     table = np.array([astuple(score) for score in scores])
     with np.errstate(invalid="ignore"):  # equal images have an infinite PSNR
-        mean = [_finite(value) for value in table.mean(0)]
-        sd = [_finite(value) for value in table.std(0, ddof=1)] if len(scores) > 1 else [None] * len(mean)
-    mae_mean, psnr_mean, affine_mae_mean, affine_psnr_mean, ssim_mean = mean
-    mae_sd, psnr_sd = sd[:2]
+        mean = dict(zip(_SCORES, map(_finite, table.mean(0)), strict=True))
+        sd = dict.fromkeys(_SCORES, None)
+        if len(scores) > 1:
+            sd = dict(zip(_SCORES, map(_finite, table.std(0, ddof=1)), strict=True))
     return Summary(
-        len(scores), mae_mean, mae_sd, psnr_mean, psnr_sd, affine_mae_mean, affine_psnr_mean, ssim_mean
+        n=len(scores),
+        mae_mean=mean["mae"],
+        mae_sd=sd["mae"],
+        psnr_mean=mean["psnr"],
+        psnr_sd=sd["psnr"],
+        affine_mae_mean=mean["affine_mae"],
+        affine_psnr_mean=mean["affine_psnr"],
+        ssim_mean=mean["ssim"],
+        invented_mean=float(np.mean([len(match.invented) for match in matches])),
+        missed_mean=float(np.mean([len(match.missed) for match in matches])),
     )
 
 
