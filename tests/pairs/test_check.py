@@ -71,9 +71,9 @@ def test_frames_of_other_fields(data):
 
 def test_drift_beyond_the_search(data):
     write_field(data, 7, 9, shift_px=(3.0, -14.0))
-    whats = [f for f in found(check(data)) if f[1] == "frame_8.tif"]
-    assert [f[0] for f in whats] == ["error"]
-    assert "more than the 8 px searched" in whats[0][2]
+    told = [f for f in found(check(data)) if f[1] == "frame_8.tif"]
+    assert [f[0] for f in told] == ["error"]
+    assert "more than the 8 px searched" in told[0][2]
 
 
 def test_swapped_order(data):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_lowdose_tem.pairs import find_shift, register_frame
 from napari_lowdose_tem.simulate.camera import MEASURED, expose
@@ -108,3 +109,13 @@ def test_hits_by_x_rays_do_no_harm():
     counts = expose(transmission(specimen, (1.0, 2.0)) * DOSE, MEASURED, 1)
     counts.ravel()[np.random.default_rng(2).integers(0, counts.size, 20)] = 60_000
     assert find_shift(transmission(specimen), counts) == pytest.approx((1.0, 2.0), abs=0.5)
+
+
+def test_real_repeats_lie_on_each_other_and_not_on_their_mirror_image(lde_pair):
+    first, second = (ndimage.gaussian_filter(image.data.astype(float), 3) for image in lde_pair)
+    there = register_frame(first, lde_pair[1].data)
+    back = register_frame(second, lde_pair[0].data)
+    assert there.confidence > 0.8
+    assert np.hypot(*there.shift_px) < 1
+    assert there.shift_px == pytest.approx(np.negative(back.shift_px), abs=0.2)
+    assert "nothing of the high-dose frame" in register_frame(first[::-1], lde_pair[1].data).refused

@@ -162,7 +162,9 @@ class _Match:
         slopes = normal[1:, 1:] - np.outer(normal[0, 1:], normal[0, 1:]) / normal[0, 0]
         least = float(np.linalg.eigvalsh(slopes)[0])
         error = 1 / (contrast * math.sqrt(least)) if least > 0 else math.inf
-        return _Fit(float(contrast), (float(shift[0]), float(shift[1])), error, max(0.0, 1 - chance**2))
+        return _Fit(
+            float(contrast), (float(shift[0]), float(shift[1])), error, max(0.0, 1 - float(chance) ** 2)
+        )
 
     def _windowed(self, spectrum: Complex) -> Complex:
         return np.asarray(fft.rfft2(fft.irfft2(spectrum, self._shape) * self._window))
