@@ -50,7 +50,7 @@ def test_training_learns_and_leaves_models_that_enhance_takes(tmp_path):
         with Engine(path, "cpu") as engine:
             output = engine.enhance(np.random.default_rng(0).poisson(5, (70, 90)).astype(np.float32))
         assert output.shape == (70, 90)
-    rows = list(csv.DictReader(files.table.open()))
+    rows = list(csv.DictReader(files.table.read_text().splitlines()))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
     assert float(rows[2]["validation"]) == pytest.approx(last.history[2].validation, rel=1e-5)
     assert files.figure.stat().st_size > 5000
@@ -159,6 +159,10 @@ def test_losses_leave_unknown_pixels_out():
     assert float(mean_absolute(output, target)) == pytest.approx((1 + 1 + 3 + 0 + 0 + 0) / 6)
     expected = 0.01 * (np.log(11 / 3 + 1e-6) + np.log(1e-6)) / 2
     assert float(log_mean_square(output, target)) == pytest.approx(expected, rel=1e-5)
+    for loss in (mean_absolute, log_mean_square):
+        adjustable = output.clone().requires_grad_()
+        loss(adjustable, target).backward()
+        assert torch.equal(adjustable.grad.sign(), (output - target).sign().nan_to_num())
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
@@ -187,7 +191,7 @@ print(os.environ["RANK"], last.step, last.steps)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split("\n"))[-2:] == ["0 12 12", "1 12 12"]
     *_, alone = iter_train(configure(tmp_path / "alone.safetensors", replace(recipe, batch=2)))
-    rows = list(csv.DictReader(Files(tmp_path / "both.safetensors").table.open()))
+    rows = list(csv.DictReader(Files(tmp_path / "both.safetensors").table.read_text().splitlines()))
     for row, entry in zip(rows, alone.history, strict=True):
         assert float(row["training"]) == pytest.approx(entry.training, rel=1e-3)
         assert float(row["validation"]) == pytest.approx(entry.validation, rel=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -82,6 +83,8 @@ def train(
         minutes=minutes, hde_factor=hde_factor, seed=seed, device=device, resume=resume, overwrite=overwrite,
     )  # fmt: skip
     finished = _run(config)
+    if _is_follower():
+        return
     files = Files(output)
     for path in (files.best, files.last, files.table, files.figure):
         if path.exists():
@@ -98,7 +101,7 @@ def _run(config: TrainConfig) -> bool:
 
     said = 0
     with closing(iter_train(config)) as steps, _stop_on_signals() as stopped, progress_bar("steps") as bar:
-        task = bar.add_task("reading data", total=None, rate="")
+        task = bar.add_task("reading data", total=None, rate="", visible=not _is_follower())
         for step in steps:
             text, rate = "reading data", ""
             if step.stage == "training":
@@ -106,13 +109,19 @@ def _run(config: TrainConfig) -> bool:
                 if step.history:
                     last = step.history[-1]
                     rate = f"training {last.training:.4f}, validation {last.validation:.4f} on {step.device}"
-            bar.update(task, description=text, completed=step.step, total=step.steps, rate=rate)
-            for note in step.notes[said:]:
-                status.print(note, highlight=False, soft_wrap=True)
-            said = max(said, len(step.notes))
+            if not _is_follower():
+                bar.update(task, description=text, completed=step.step, total=step.steps, rate=rate)
+                for note in step.notes[said:]:
+                    status.print(note, highlight=False, soft_wrap=True)
+                said = max(said, len(step.notes))
             if stopped:
                 return step.stage == "training" and step.step == step.steps
     return True
+
+
+def _is_follower() -> bool:
+    """Whether torchrun started this beside a first process, which does the talking."""
+    return int(os.environ.get("RANK", 0)) > 0
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class Batches:
     ) -> None:
         if pairs is not None and not pairs.references:
             raise ValueError("no usable pair is left to train on; see what is said about each")
-        if pairs is not None and not recipe.fresh_noise and not pairs.recorded:
+        if not recipe.fresh_noise and not (pairs and pairs.recorded):
             raise ValueError(
                 f"recipe {recipe.name!r} learns from recorded low-dose frames, and there are none; "
                 "choose the default recipe, which draws them from high-dose frames"

@@ -11,7 +11,8 @@ _SMALLEST = 1e-6  # mean square of a background no dose resolves, so that empty 
 
 def mean_absolute(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean of |output - target| (Katsuno et al. 2021, Eq. 1), both (n, 1, rows, columns)."""
-    return torch.nanmean((output - target).abs())
+    off, known = _compare(output, target)
+    return off.abs().sum() / known.sum()
 
 
 def log_mean_square(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -19,8 +20,16 @@ def log_mean_square(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
     Up to sign and offset the mean PSNR with a fixed peak; scaled to gradients like those of `mean_absolute`.
     """
-    square = torch.nanmean((output - target).square(), dim=(1, 2, 3))
+    off, known = _compare(output, target)
+    square = off.square().sum((1, 2, 3)) / known.sum((1, 2, 3))
     return 0.01 * torch.log(square + _SMALLEST).mean()
+
+
+def _compare(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the difference, 0 where the target is NaN, and where it is not."""
+    known = target.isfinite()
+    # not nanmean: its gradients are NaN where the target is
+    return torch.where(known, output - torch.nan_to_num(target), 0.0), known
 
 
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {

@@ -67,9 +67,7 @@ class Files:
         elif not config.overwrite:
             for path in (self.best, self.state):
                 if path.exists():
-                    raise ValueError(
-                        f"{path} exists already; resume it, overwrite it, or choose another name"
-                    )
+                    raise ValueError(f"{path} exists already; resume or overwrite it, or choose another name")
         self.best.parent.mkdir(parents=True, exist_ok=True)
 
 
