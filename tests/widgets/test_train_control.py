@@ -137,7 +137,7 @@ def test_trains_as_chosen_and_shows_how_it_learns(qtbot, make, folder):
     (config,) = fake.configs
     assert config == TrainConfig(
         SIMULATOR, folder / "mine.safetensors", replace(TRAIN_RECIPES["paper"], batch=2),
-        start=state.start, hde_factor=4, minutes=25.0, seed=7, device="cpu",
+        start="default", hde_factor=4, minutes=25.0, seed=7, device="cpu",
     )  # fmt: skip
     assert fake.threads[0] is not threading.main_thread()
     assert not state.is_error
@@ -221,6 +221,18 @@ def test_stop_saves_the_state_and_resume_goes_on(qtbot, make, viewer):
     assert not control.state.stopped
 
 
+def test_stop_too_late_is_finished(qtbot, make):
+    fake = FakeTraining()
+    control = make(fake)
+    control.train()
+    qtbot.waitUntil(lambda: fake.made > 30)
+    control.pause()
+    qtbot.waitUntil(lambda: control._last is not None)
+    last = replace(control._last, step=40, steps=40)
+    control._on_cancelled(last)  # as the job tells when its last step was made
+    assert "Trained 10 epochs" in control.state.message
+
+
 def test_state_that_cannot_be_saved_is_an_error(qtbot, make):
     fake = FakeTraining(pause_s=0.02, error_on_close=OSError(28, "No space left on device", "mine.state"))
     control = make(fake)
@@ -267,6 +279,7 @@ def test_triplet_goes_into_layers_that_follow_the_training(qtbot, make, viewer):
     control.show_triplet()
     hde, lde, output = viewer.layers
     assert [layer.name for layer in viewer.layers] == ["mine HDE", "mine LDE", "mine output"]
+    assert control.state.triplet.limits == _layers.limits_of(hde.data)
     assert hde.contrast_limits == lde.contrast_limits == output.contrast_limits
     assert _layers.is_output(output)
     assert not _layers.is_output(lde)
@@ -384,6 +397,9 @@ def test_choosing_a_model_finds_its_stopped_training(make, tmp_path, tiny_model)
     assert not control.state.stopped
     control.choose_start(str(path))
     assert control.state.chosen_stopped == str(path)
+    control.reload_models()
+    control.choose_recipe("paper")  # it is still known
+    assert control._start() == str(path)
 
 
 @pytest.mark.slow

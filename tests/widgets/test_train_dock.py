@@ -116,7 +116,7 @@ def test_findings_are_shown_with_what_they_say(dock):
     assert "a&lt;b.tif" in text
     assert text.index("too small") < text.index("drifts")
     assert not dock.train_button.isEnabled()
-    assert "mend" in dock.check_note.text()
+    assert "Mend the errors" in dock.check_note.text()
     state.findings = ()
     assert not dock.findings_list.isVisible()
     assert dock.train_button.isEnabled()

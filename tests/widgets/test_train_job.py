@@ -1,5 +1,8 @@
 import os
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +78,9 @@ def test_newest_saved_model_is_the_best_one(tmp_path):
     assert train_job.saved_model(output) == last
     output.write_bytes(b"")
     assert train_job.saved_model(output) == output
+    # one that is to be replaced is not what a training saved
+    os.utime(output, (output.stat().st_mtime - 60,) * 2)
+    assert train_job.saved_model(output, last.stat().st_mtime) == last
 
 
 def test_a_resumed_training_is_told_what_it_was_told_first(tmp_path):
@@ -90,3 +96,12 @@ def test_a_resumed_training_is_told_what_it_was_told_first(tmp_path):
     (tmp_path / "x.state").write_bytes(b"PK\3\4 cut short")
     with pytest.raises(ValueError, match="damaged"):
         train_job.read_saved_config(wanted)
+
+
+def test_triton_is_kept_out_of_napari(monkeypatch):
+    """Its LLVM crashes beside the one napari may draw with, and torch's optimisers would import it."""
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    steps = train_job.iter_steps(TrainConfig("simulator", Path("x.safetensors")))
+    steps.close()
+    assert sys.modules["triton"] is None
+    assert find_spec("triton") is None

@@ -10,8 +10,14 @@ if TYPE_CHECKING:
     from .train_state import Curves
 
 HEIGHT_PX = 190
-# steps, training, validation; told apart in both themes and by colour-blind people
-_COLORS = {"dark": ("#4d5b6e", "#7cc4ff", "#ffb454"), "light": ("#b9c6d6", "#0b62b3", "#b85c00")}
+# told apart in both themes and by colour-blind people
+_COLORS = {
+    "dark": {"steps": "#4d5b6e", "training": "#7cc4ff", "validation": "#ffb454"},
+    "light": {"steps": "#b9c6d6", "training": "#0b62b3", "validation": "#b85c00"},
+}
+_BEST = "best, saved"
+_MARKED = 20  # epochs, beyond which marks would hide the line
+_MARGINS_PX = {"left": 54, "right": 8, "bottom": 40, "top": 6}
 
 
 class LossPlot(QWidget):
@@ -23,7 +29,8 @@ class LossPlot(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self._canvas: Any = None
-        self._shown: tuple[Any, ...] = ()
+        self._shown: Curves | None = None
+        self._theme = ""
 
     @property
     def figure(self) -> Any:
@@ -32,44 +39,33 @@ class LossPlot(QWidget):
 
     def show_curves(self, curves: Curves, theme: str) -> None:
         """Draw curves, where they or the theme changed."""
-        if not (curves.step_epochs or curves.epochs) or self._shown == (curves, theme):
+        if not (curves.step_epochs or curves.epochs) or (self._shown, self._theme) == (curves, theme):
             return
-        self._shown = (curves, theme)
         if self._canvas is None:
             self._canvas = _make_canvas()
             self.layout().addWidget(self._canvas)
-        draw_losses(self._canvas.figure, curves, theme)
+        if theme != self._theme:
+            make_axes(self.figure, theme)
+        self._shown, self._theme = curves, theme
+        draw_losses(self.figure.axes[0], curves)
         self._canvas.draw_idle()
 
 
-def draw_losses(figure: Any, curves: Curves, theme: str) -> None:
-    """Draw losses into an empty or used figure."""
-    from matplotlib.ticker import MaxNLocator
+def make_axes(figure: Any, theme: str) -> None:
+    """Put empty axes and lines in the colours of a theme into a figure."""
     from napari.utils.theme import get_theme
 
     napari_theme = get_theme(theme)
     text, background = (color.as_hex() for color in (napari_theme.text, napari_theme.background))
-    steps_color, training_color, validation_color = _COLORS[napari_theme.type]
+    colors = _COLORS[napari_theme.type]
     figure.clear()
     figure.set_facecolor(background)
     axes = figure.add_subplot(facecolor=background)
-    axes.plot(curves.step_epochs, curves.step_losses, color=steps_color, lw=1, label="steps")
-    marks = {"marker": "o", "ms": 3} if len(curves.epochs) < 20 else {}
-    if curves.epochs:
-        axes.plot(curves.epochs, curves.training, color=training_color, label="training", **marks)
-        axes.plot(curves.epochs, curves.validation, color=validation_color, label="validation", **marks)
-    if (best := curves.best) is not None:
-        axes.plot(
-            curves.epochs[best], curves.validation[best], "o", ms=8, mfc="none", color=validation_color,
-            label="best, saved", ls="",
-        )  # fmt: skip
-    if curves.is_wide:
-        axes.set_yscale("log")
-        _label_decades(axes.yaxis)
+    for name, color in colors.items():
+        axes.plot([], [], color=color, lw=1 if name == "steps" else 1.5, ms=3, label=name)
+    axes.plot([], [], "o", ms=8, mfc="none", color=colors["validation"], label=_BEST)
     axes.set_xlabel("Epoch", color=text, fontsize=8)
     axes.set_ylabel("Mean absolute error", color=text, fontsize=8)
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(curves.epochs) and curves.epochs[-1] > 2))
     axes.tick_params(which="both", colors=text, labelsize=8)
     for spine in axes.spines.values():
         spine.set_color(text)
@@ -78,17 +74,62 @@ def draw_losses(figure: Any, curves: Curves, theme: str) -> None:
     axes.legend(fontsize=7, frameon=False, labelcolor=text, ncols=2, loc="upper right")
 
 
-def _label_decades(axis: Any) -> None:
-    """Label 1, 2 and 5 of a decade as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def draw_losses(axes: Any, curves: Curves) -> None:
+    """Move the lines of the axes to the losses; far faster than new axes."""
+    best = [] if curves.best is None else [curves.best]
+    points = {
+        "steps": (curves.step_epochs, curves.step_losses),
+        "training": (curves.epochs, curves.training),
+        "validation": (curves.epochs, curves.validation),
+        _BEST: ([curves.epochs[i] for i in best], [curves.validation[i] for i in best]),
+    }
+    for line in axes.lines:
+        line.set_data(*points[line.get_label()])
+        if line.get_label() in ("training", "validation"):
+            line.set_marker("o" if len(curves.epochs) < _MARKED else "")
+    scale = "log" if curves.is_wide else "linear"
+    if axes.get_yscale() != scale:
+        axes.set_yscale(scale)
+        _label_plainly(axes.yaxis, scale)
+    axes.relim()
+    axes.autoscale_view()
+    axes.set_xlim(left=0)
+    _label_epochs(axes.xaxis, curves)
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+
+def _label_plainly(axis: Any, scale: str) -> None:
+    """Label 1, 2 and 5 of a decade as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    if scale == "log":
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _label_epochs(axis: Any, curves: Curves) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(6, integer=bool(curves.epochs) and curves.epochs[-1] > 2))
 
 
 def _make_canvas() -> Any:
     from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
     from matplotlib.figure import Figure
 
-    return FigureCanvasQTAgg(Figure(layout="constrained"))
+    class Canvas(FigureCanvasQTAgg):
+        """Keeps the margins as wide as their labels, at half the cost of a layout engine."""
+
+        def resizeEvent(self, event: Any) -> None:
+            width, height = max(event.size().width(), 200), max(event.size().height(), 100)
+            margins = _MARGINS_PX
+            self.figure.subplots_adjust(
+                margins["left"] / width,
+                margins["bottom"] / height,
+                1 - margins["right"] / width,
+                1 - margins["top"] / height,
+            )
+            super().resizeEvent(event)
+
+    return Canvas(Figure())

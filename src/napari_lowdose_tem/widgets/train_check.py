@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from napari_lowdose_tem.train.config import SIMULATOR
@@ -22,10 +23,72 @@ class CheckResult:
 
 
 def iter_results(data: str, hde_factor: int) -> Iterator[CheckResult]:
-    """Run the validator of data sets."""
-    from napari_lowdose_tem.pairs import iter_check
+    """Run the validator of data sets; what it says of many files alike is told once."""
+    from napari_lowdose_tem.pairs.check import iter_check
 
-    yield from iter_check(data)
+    for progress in iter_check(data, hde_only_factor=hde_factor):
+        summary, left_out = progress.summary, False
+        if summary is not None:
+            n_errors = sum(finding.severity == "error" for finding in progress.findings)
+            # training leaves out pairs that cannot be registered by itself
+            left_out = summary.usable > 0 and n_errors == summary.refused
+        share = progress.done / progress.total if progress.total else 1.0
+        text = describe_summary(summary) if summary else f"Field {progress.done} of {progress.total}"
+        yield CheckResult(share, group_findings(progress.findings, data, left_out), text)
+
+
+def group_findings(findings: Sequence[Any], data: str, left_out: bool = False) -> tuple[Finding, ...]:
+    """Make one finding, in words, of those that say the same of several files.
+
+    Parameters
+    ----------
+    findings
+        With `severity`, `path`, `what` and `remedy`.
+    data
+        Folder or list looked at.
+    left_out
+        Whether training gets round the errors by leaving their files out.
+    """
+    groups: dict[tuple[str, str, str], list[Path]] = {}
+    for found in findings:
+        groups.setdefault((found.severity, found.what, found.remedy), []).append(Path(found.path))
+    grouped = []
+    for (severity, what, remedy), paths in groups.items():
+        where = _short(paths[0], data)
+        if len(paths) > 1:
+            where += f" and {len(paths) - 1} more"
+        text = what.rstrip(".") + "."
+        if remedy:
+            text += f" {remedy[0].upper()}{remedy[1:].rstrip('.?')}{'?' if remedy.endswith('?') else '.'}"
+        if left_out and severity == "error":
+            severity, text = "warning", f"{text} Left out of the training otherwise."
+        grouped.append(Finding(severity, where, text))
+    return tuple(grouped)
+
+
+def describe_summary(summary: Any) -> str:
+    """Return `20 fields · 38 pairs · 2 refused · shifted by 1.2 px (median) · 4.6 e⁻/px (median)`."""
+    parts = [_count(summary.fields, "field"), _count(summary.usable, "pair")]
+    if summary.refused:
+        parts.append(f"{summary.refused} refused")
+    if summary.median_shift_px is not None:
+        parts.append(f"shifted by {summary.median_shift_px:.2g} px (median)")
+    if summary.median_dose_e_per_px is not None:
+        parts.append(f"{summary.median_dose_e_per_px:.3g} e⁻/px (median)")
+    if not summary.usable and summary.fields:
+        parts[1] = "no pair: low-dose frames are drawn from the high-dose ones"
+    return " · ".join(parts)
+
+
+def _short(path: Path, data: str) -> str:
+    try:
+        return str(path.relative_to(data)) if path != Path(data) else ""
+    except ValueError:
+        return path.name
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 class DataCheck:

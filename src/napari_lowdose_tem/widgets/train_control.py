@@ -73,7 +73,7 @@ class TrainControl:
         self._example: Any = None
         self._layers = TripletLayers(viewer)
         self._steps = StepLosses()
-        self._shown_s = self._drawn_s = 0.0
+        self._shown_s = self._drawn_s = self._begun_s = 0.0
         self.state.device = self._settings.device if self._settings.device in DEVICES else "auto"
         viewer.events.theme.connect(self._on_theme)
         self.reload_models()
@@ -133,6 +133,8 @@ class TrainControl:
 
     def choose(self, **values: Any) -> None:
         """Set `minutes`, `epochs`, `batch`, `seed`, `hde_factor` or `device`."""
+        if values.get("hde_factor", self.state.hde_factor) != self.state.hde_factor:
+            self.data_check.forget()
         for key, value in values.items():
             setattr(self.state, key, value)
 
@@ -148,8 +150,12 @@ class TrainControl:
 
     def reload_models(self) -> None:
         """List models and stopped trainings anew."""
+        self._settings = read_settings()
         found = list_models(self._settings.model_folder)
+        chosen = self._models.get(self.state.start)
         self._models = {str(file.path): file for file in found if not file.label.endswith(".last")}
+        if chosen is not None:  # it may lie elsewhere
+            self._models.setdefault(self.state.start, chosen)
         self._show_models()
         self._show_stopped()
 
@@ -180,7 +186,7 @@ class TrainControl:
             state.data,
             self.output,
             recipe,
-            start=state.start or None,
+            start=self._start(),
             hde_factor=state.hde_factor,
             minutes=None if state.epochs else float(state.minutes),
             seed=state.seed,
@@ -190,6 +196,17 @@ class TrainControl:
         start = f"from {dict(state.models)[state.start]}" if state.start else "new weights"
         budget = describe_budget(recipe, config.minutes)
         self._begin(config, f"{describe_data(state.data)} · {start} · recipe {state.recipe} · {budget}")
+
+    def _start(self) -> str | None:
+        """Name of the model to go on from where that says which, else its path."""
+        path = self.state.start
+        if not path:
+            return None
+        label = self._models[path].label
+        try:
+            return label if str(find_model(label).path) == path else path
+        except ValueError:
+            return path
 
     def resume(self) -> None:
         """Go on with the stopped training chosen, exactly where it was."""
@@ -222,6 +239,7 @@ class TrainControl:
         self.data_check.cancel()
         iter_train = self._iter_train
         self._complete.discard(config.output)
+        self._begun_s = 0.0 if config.resume else time.time()
         self._output, self._last, self._example = config.output, None, None
         self._steps = StepLosses()
         self._layers.start(config.output)
@@ -240,7 +258,7 @@ class TrainControl:
         job.start()
 
     def _on_progress(self, progress: Any) -> None:
-        is_new_epoch = self._last is None or progress.history != self._last.history
+        is_new_epoch = self._last is None or len(progress.history) != len(self._last.history)
         self._last = progress
         if progress.stage == "training":
             self._steps.add(progress.epochs * progress.step / max(1, progress.steps), progress.loss)
@@ -256,7 +274,7 @@ class TrainControl:
         state.share_done = progress.step / progress.steps if is_training and progress.steps else 0.0
         state.progress_text = describe_progress(progress)
         state.notes = tuple(progress.notes)
-        state.saved = train_job.saved_model(self._output) if self._output else None
+        state.saved = self._find_saved()
         if redraw or now - self._drawn_s > _DRAW_EVERY_S:
             self._drawn_s = now
             state.curves = self._steps.curves(progress.history)
@@ -282,6 +300,8 @@ class TrainControl:
         self._take_last(last)
         if self._training is not None and self._training.error is not None:  # while saving
             self._on_errored(self._training.error)
+        elif last is not None and last.stage == "training" and last.step == last.steps:  # too late
+            self._on_finished(last)
         elif self._last is None or self._last.stage != "training":
             self._end_training("Stopped before the first step; there is nothing new to save.")
         else:
@@ -290,6 +310,10 @@ class TrainControl:
 
     def _on_errored(self, error: Exception) -> None:
         self._end_training(explain(error_line(error)), error=True)
+
+    def _find_saved(self) -> Path | None:
+        """Find the model this training saved, not the one it is to replace."""
+        return train_job.saved_model(self._output, self._begun_s) if self._output else None
 
     def _take_last(self, last: Any) -> None:
         self._last = last or self._last
@@ -300,7 +324,7 @@ class TrainControl:
         self._training = None
         state.running = state.waiting = state.stopping = False
         state.progress_text = ""
-        state.saved = train_job.saved_model(output) if output else None
+        state.saved = self._find_saved()
         self.reload_models()
         if output is not None and train_job.state_of(output).is_file():
             self._show_stopped(output)

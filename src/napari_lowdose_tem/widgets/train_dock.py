@@ -99,9 +99,9 @@ class TrainDock(Dock):
         self.resume_button.setToolTip("Goes on exactly where the training stopped, as it was begun")
         self.pause_button, self.stop_button = QPushButton(), QPushButton("Stop")
         self.stop_button.setToolTip("Saves the state, so that the training can be resumed, even tomorrow")
-        self.progress_bar = QProgressBar()
-        self.progress_bar.setRange(0, 1000)
-        self.progress_bar.setTextVisible(False)
+        self.progress_bar, self.check_bar = QProgressBar(), QProgressBar()
+        for bar in (self.progress_bar, self.check_bar):
+            bar.setTextVisible(False)
         self.plot, self.triplet_view = LossPlot(), TripletView()
         self.triplet_button, self.use_button = (
             QPushButton("Show in the viewer"),
@@ -131,8 +131,11 @@ class TrainDock(Dock):
     def _data_group(self) -> QWidget:
         self.data_group = QGroupBox("Data")
         inner = QVBoxLayout(self.data_group)
-        for widget in (self.data_box, self.data_note, self.check_button, self.findings_list, self.check_note):
-            inner.addWidget(widget)
+        inner.addWidget(self.data_box)
+        inner.addWidget(self.data_note)
+        inner.addWidget(self.check_button)
+        for below in (self.check_bar, self.check_note, self.findings_list):
+            inner.addWidget(below)
         return self.data_group
 
     def _learn_group(self) -> QWidget:
@@ -305,8 +308,10 @@ class TrainDock(Dock):
         self.data_note.show_text(state.data_text or "Or drop a folder of HDE and LDE frames here.")
         self.check_button.setVisible(state.data != SIMULATOR)
         self.check_button.setText("Stop checking" if state.checking else "Check the data")
+        self.check_bar.setVisible(state.checking)
+        _show_share(self.check_bar, state.share_checked)
         self.findings_list.show_findings(state.findings)
-        mend = "Training would stumble over the errors: mend them, then check again." * state.has_errors
+        mend = "Mend the errors, then check again." * state.has_errors
         self.check_note.show_text("\n".join(filter(None, (state.check_text, mend))))
 
     def _show_choices(self) -> None:
@@ -335,7 +340,7 @@ class TrainDock(Dock):
         self.pause_button.setText("Continue" if state.waiting else "Pause")
         self.pause_button.setEnabled(not state.stopping)
         self.stop_button.setEnabled(not state.stopping)
-        self.progress_bar.setValue(round(1000 * state.share_done))
+        _show_share(self.progress_bar, state.share_done)
         paused = "Paused. " if state.waiting else ""
         stopping = "Stopping, saving the state …"
         self.progress_note.show_text(stopping if state.stopping else paused + state.progress_text)
@@ -360,6 +365,11 @@ def _spin_box(low: int, high: int, suffix: str = "", special: str = "") -> QSpin
     box.setSpecialValueText(special)
     box.setKeyboardTracking(False)
     return box
+
+
+def _show_share(bar: QProgressBar, share: float) -> None:
+    bar.setRange(0, 1000 if share else 0)  # without an end it shows that something is done
+    bar.setValue(round(1000 * share))
 
 
 def _form(*rows: tuple[str, QWidget, QWidget | None]) -> QFormLayout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from napari_lowdose_tem.model import SUFFIX
 from napari_lowdose_tem.train.config import Recipe, TrainConfig
 
 STATE_SUFFIX, LAST_SUFFIX = ".state", f".last{SUFFIX}"
+_CLOCK_ERROR_S = 5.0
 
 
 def iter_steps(config: TrainConfig) -> Iterator[Any]:
@@ -22,6 +24,9 @@ def iter_steps(config: TrainConfig) -> Iterator[Any]:
     To resume needs only output and device: the rest is as it was saved.
     """
     import matplotlib.figure  # noqa: F401
+
+    # torch's optimisers import Triton, whose LLVM crashes beside the one of Mesa, with which napari may draw
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
     from napari_lowdose_tem.train.loop import iter_train
 
@@ -55,10 +60,14 @@ def state_of(output: Path) -> Path:
     return output.with_name(f"{output.name.removesuffix(SUFFIX)}{STATE_SUFFIX}")
 
 
-def saved_model(output: Path) -> Path | None:
-    """Newest usable model of a training: the best, before there is one the last, None before either."""
+def saved_model(output: Path, since_s: float = 0.0) -> Path | None:
+    """Best model a training saved after a time [s], before there is one the last, or None."""
     last = output.with_name(f"{output.name.removesuffix(SUFFIX)}{LAST_SUFFIX}")
-    return next((path for path in (output, last) if path.is_file()), None)
+    for path in (output, last):
+        # drives and computers do not agree on the time to the second
+        if path.is_file() and path.stat().st_mtime > since_s - _CLOCK_ERROR_S:
+            return path
+    return None
 
 
 def list_stopped(folder: Path) -> tuple[tuple[str, str], ...]:

@@ -204,7 +204,7 @@ def explain(line: str) -> str:
             f"that use it. ({line})"
         )
     if "no space left" in low or "disk is full" in low:
-        return f"The disk is full; make room, then resume. ({line})"
+        return f"The disk is full; make room, then resume or train again. ({line})"
     return line
 
 
