@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -95,6 +96,20 @@ def test_paper_recipe_runs_on_the_authors_layout(tmp_path, dataset):
     assert info.architecture == {"name": "smp-unet", "encoder": "resnet18"}
     assert info.recipe["name"] == "percentiles"
     assert info.dose_e_per_px is None
+
+
+def test_high_dose_frames_alone_are_exposed_by_the_camera_model(tmp_path, dataset):
+    folder = tmp_path / "hde"
+    folder.mkdir()
+    for path in dataset.glob("*/*_000[14].tif"):
+        shutil.copy(path, folder)
+    recipe = replace(SMALL, epochs=1)
+    config = configure(tmp_path / "h.safetensors", recipe, data=folder, hde_factor=2)
+    *_, last = iter_train(config)
+    assert any("3 high-dose frames alone" in note for note in last.notes)  # one field is validated on
+    assert last.history[0].validation > 0
+    with pytest.raises(ValueError, match="HDE factor"):
+        next(iter_train(replace(config, output=tmp_path / "i.safetensors", hde_factor=None)))
 
 
 def test_fine_tuning_starts_from_the_model_and_its_architecture(tmp_path):

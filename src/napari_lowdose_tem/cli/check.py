@@ -29,9 +29,9 @@ def check(
     validation: Annotated[
         Path | None, typer.Option(help="Data to validate on; no file may be in both.")
     ] = None,
-    hde_only: Annotated[
+    hde_factor: Annotated[
         int | None,
-        typer.Option(metavar="FACTOR", help="HDE frames alone, to be reduced so: 8 for 4096 to 512 px."),
+        typer.Option(min=1, help="HDE pixels along an LDE pixel, for HDE frames alone; 8 for 4096²."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,7 +41,7 @@ def check(
     last = None
     with progress_bar("fields") as bar:
         task = bar.add_task("checking", total=None, rate="")
-        for last in iter_check(data, validation, hde_only):
+        for last in iter_check(data, validation, hde_factor):
             bar.update(task, completed=last.done, total=last.total)
     if last is None or last.summary is None:
         raise ValueError(f"{data}: the check ended without a result")

@@ -56,8 +56,9 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1, help="Frames a step; the recipe's otherwise.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Step size; the recipe's otherwise.")] = None,
     hde_factor: Annotated[
-        int, typer.Option(min=1, help="HDE pixels along an LDE pixel, for folders of HDE frames alone.")
-    ] = 8,
+        int | None,
+        typer.Option(min=1, help="HDE pixels along an LDE pixel, to train on HDE frames alone; 8 for 4096²."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed, another order, other noise.")] = 1,
     device: DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped training.")] = False,

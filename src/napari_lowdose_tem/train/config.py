@@ -134,7 +134,7 @@ class TrainConfig:
     start
         Model to go on from, by name or file; None for new weights.
     hde_factor
-        High-dose pixels along a low-dose pixel, for folders of high-dose frames alone.
+        High-dose pixels along a low-dose pixel, for folders of high-dose frames alone; None to refuse them.
     encoder_weights
         File of ImageNet weights of the encoder; None to look in the caches of torchvision and SMP.
     minutes
@@ -154,7 +154,7 @@ class TrainConfig:
     recipe: Recipe = field(default_factory=lambda: TRAIN_RECIPES["default"])
     validation: str | None = None
     start: str | None = None
-    hde_factor: int = 8
+    hde_factor: int | None = None
     encoder_weights: Path | None = None
     minutes: float | None = None
     seed: int = 1

@@ -33,7 +33,7 @@ class Pairs:
     notes: tuple[str, ...] = ()
 
 
-def iter_load(source: str, hde_factor: int = 8) -> Iterator[tuple[int, int, LoadedField]]:
+def iter_load(source: str, hde_factor: int | None = None) -> Iterator[tuple[int, int, LoadedField]]:
     """Load all fields of a data set, reporting (done, total, field); sources as `find_fields` takes them."""
     fields = find_fields(source, hde_only_factor=hde_factor)
     for done, entry in enumerate(fields, 1):
@@ -49,6 +49,8 @@ def gather(fields: Sequence[LoadedField]) -> Pairs:
                 notes.append(f"{pair.path.name} left out: {pair.refused}")
             else:
                 recorded.append((pair.counts, pair.reference))
+    if alone := sum(not f.pairs for f in fields):
+        notes.append(f"{alone} high-dose frames alone: their low-dose frames are drawn by the camera model")
     references = [f.reference for f in fields if not f.pairs or any(not p.refused for p in f.pairs)]
     return Pairs(recorded, references, tuple(notes))
 
