@@ -33,7 +33,7 @@ from typing import IO, Any, cast
 
 import comparison
 import numpy as np
-from comparison import Array, bin_blocks, inverse_table, save, score, stabilise, tabulate
+from comparison import Array, bin_blocks, inverse_table, score, stabilise, tabulate
 from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
@@ -44,7 +44,7 @@ from napari_lowdose_tem.repeats import RepeatScore, compare_scores, score_repeat
 from napari_lowdose_tem.simulate.camera import MEASURED
 from napari_lowdose_tem.simulate.specimen import MATERIALS
 
-TIMED_FRAMES = 4
+TIMED_FRAMES = 3
 draw_scene = lru_cache(32)(comparison.draw_scene)
 Run = Callable[[Array], Array]
 NETWORKS = {"tk_r_em": ("sfr_lrtem",), "topaz": ("unet", "unet-v0.2.1", "unet-small")}
@@ -74,7 +74,7 @@ def settings_of(peer: str) -> list[Setting]:
     """List what is tried, quickest first; less of what takes longest and scored lower in trials."""
     networks = NETWORKS[peer]
     coarse = itertools.product(networks, (16, 8, 4), (False, True), ("none", "rows"))
-    fine = itertools.product(networks, (2,), (False,), ("none", "rows"))
+    fine = itertools.product(networks, (2,), (False,), ("none",) if peer == "tk_r_em" else ("none", "rows"))
     return [*(Setting(*setting) for setting in (*coarse, *fine)), Setting(networks[0], 1, False, "none")]
 
 
@@ -92,11 +92,11 @@ class Workers:
     """Networks in their environments, each started when it is needed; they end with this process."""
 
     environments: Path | None
-    running: dict[tuple[str, str, int], subprocess.Popen[bytes]] = field(default_factory=dict)
+    running: dict[tuple[str, str], subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def find(self, kind: str, network: str, threads: int) -> subprocess.Popen[bytes]:
+    def find(self, kind: str, network: str) -> subprocess.Popen[bytes]:
         """Return the process of a network; kind "model" is this project's own."""
-        key = kind, network, threads
+        key = kind, network
         if key not in self.running:
             python = Path(sys.executable)
             if kind != "model":
@@ -104,28 +104,22 @@ class Workers:
                     raise SystemExit(f"{kind} lacks results for so many scenes; say --environments FOLDER")
                 inside = "Scripts/python.exe" if os.name == "nt" else "bin/python"
                 python = self.environments / kind / inside
-            variables = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-            variables |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-            variables |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
-            command = [python, Path(__file__).with_name("peers_worker.py"), kind, network, str(threads)]
+            variables = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+            command = [python, Path(__file__).with_name("peers_worker.py"), *key]
             pipe = subprocess.PIPE
-            self.running[key] = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=variables)
+            self.running[key] = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=os.environ | variables)
         return self.running[key]
 
-    def run(self, kind: str, network: str, image: Array, threads: int = 1) -> tuple[Array, float, float]:
-        """Run a network on an image (rows, cols); threads 0 leaves their number to the library.
-
-        Returns the output and the network's wall and processor time [s].
-        """
-        worker = self.find(kind, network, threads)
+    def run(self, kind: str, network: str, image: Array) -> tuple[Array, float]:
+        """Run a network on an image (rows, cols); returns the output and the network's processor time [s]."""
+        worker = self.find(kind, network)
         send, receive = cast("IO[bytes]", worker.stdin), cast("IO[bytes]", worker.stdout)
         send.write(f"{image.shape[0]} {image.shape[1]}\n".encode() + image.astype(np.float32).tobytes())
         send.flush()
         if not (header := receive.readline()):
             raise SystemExit(f"{kind} ended; see its message above")
-        wall, cpu = map(float, header.split())
         output = np.frombuffer(receive.read(4 * image.size), np.float32)
-        return output.reshape(image.shape).astype(np.float64), wall, cpu
+        return output.reshape(image.shape).astype(np.float64), float(header)
 
     def enhance(self, peer: str, setting: Setting, counts: Array) -> Array:
         """Run a peer on a frame in counts; returns electrons per pixel on the frame's grid."""
@@ -148,6 +142,12 @@ class Study:
         if self.result.get("settings") != settings:
             empty: dict[str, Any] = {part: {peer: {} for peer in NETWORKS} for part in ("tuning", "scores")}
             self.result = {"settings": settings, **empty, "models": {}, "times": {}, "repeats": {}}
+
+    def save(self) -> None:
+        """Write the results so far; a stop leaves the file whole."""
+        beside = self.path.with_suffix(".part")
+        beside.write_text(json.dumps(self.result) + "\n", encoding="utf-8")
+        beside.replace(self.path)
 
     def tune(self, peer: str) -> None:
         """Score all settings of a peer on the scenes set aside."""
@@ -200,21 +200,19 @@ class Study:
             self.extend(row["psnr_db"][material], run, material, 0, self.n_scenes)
 
     def time(self, models: Sequence[str], peers: Sequence[str]) -> None:
-        """Time all networks in turn on one frame: one thread, and as they are installed."""
+        """Time all networks in turn on one frame, on one thread."""
         counts = draw_scene("silicate", 0, 0)[1]
         jobs = {f"Model {find_model(model).label}": ("model", model, counts) for model in models}
         for peer in peers:
             for setting in [*(self.choose(peer, limit) for limit in LIMITS), settings_of(peer)[-1]]:
                 jobs[f"{NAMES[peer]}: {setting}"] = (peer, setting.network, prepare(counts, setting))
-        replies: dict[str, list[tuple[float, float]]] = {label: [] for label in jobs}
-        for _, threads in track(list(itertools.product(range(TIMED_FRAMES + 1), (1, 0))), "Timing"):
+        replies: dict[str, list[float]] = {label: [] for label in jobs}
+        for _ in track(range(TIMED_FRAMES + 1), "Timing"):
             for label, (kind, network, data) in jobs.items():
-                replies[label].append(self.workers.run(kind, network, data, threads)[1:])
-        for label, seconds in replies.items():  # the first frame of each worker takes longer
-            one, many = np.median(seconds[2::2], axis=0), np.median(seconds[3::2], axis=0)
-            self.result["times"][label] = {"one_thread_cpu_s": one[1], "as_installed_s": many[0]}
-        self.result["times_on"] = f"{os.cpu_count()} cores with a load average of {os.getloadavg()[0]:.0f}"
-        save(self.path, self.result)
+                replies[label].append(self.workers.run(kind, network, data)[1])
+        for label, seconds in replies.items():  # the first frame of each takes longer
+            self.result["times"][label] = float(np.median(seconds[1:]))
+        self.save()
 
     def compare_repeats(self, files: Sequence[Path], models: Sequence[str], peers: Sequence[str]) -> None:
         """Score all on real repeats of silicate smoke, peers as chosen for silicate."""
@@ -227,14 +225,14 @@ class Study:
                 runs[f"{NAMES[peer]}: {setting}"] = partial(self.workers.enhance, peer, setting)
         for label, run in track(list(runs.items()), "Repeats"):
             self.result["repeats"][label] = asdict(score_repeats(frames, run))
-            save(self.path, self.result)
+            self.save()
 
     def extend(self, scores: list[float], run: Run, material: str, purpose: int, n_scenes: int) -> None:
         """Add the scores of the scenes that a list lacks."""
         for i in range(len(scores), n_scenes):
             truth, counts = draw_scene(material, i, purpose)
             scores.append(round(score(run(counts), truth), 4))
-            save(self.path, self.result)
+            self.save()
 
 
 def write_page(path: Path, study: Study) -> None:
@@ -259,10 +257,12 @@ def write_page(path: Path, study: Study) -> None:
         f" better on {np.mean(pooled[ours] > pooled[label]):.0%} of the frames."
         for label in chosen
     ]
+    base = study.result["times"][ours]
+    times = {label: [f"{t:.2f}", f"{t / base:.1f}"] for label, t in study.result["times"].items()}
     page = f"""# Model and public networks on frames of known truth
 
-Mean PSNR [dB] of {study.n_scenes} simulated scenes per material: the scenes, the camera (5 e-/px) and
-the score of [comparison.md](comparison.md). tk_r_em is its network for low-resolution TEM, `sfr_lrtem`;
+Mean PSNR [dB] of {study.n_scenes} simulated scenes per material: scenes, camera (5 e-/px), score and
+classical rows of [comparison.md](comparison.md). tk_r_em is its network for low-resolution TEM, `sfr_lrtem`;
 Topaz-Denoise is its U-Nets for cryo-EM, "unet" (the default), "unet-v0.2.1" and "unet-small". Neither was
 trained for this camera. They get for each material the network, binning and preparation that is best on
 {comparison.TUNING_SCENES} other scenes: once binned 4× at most, once 16× at most.
@@ -288,11 +288,10 @@ was tried on one plain frame a material.
 
 ## Time per frame
 
-{tabulate_times(study.result, ours)}
+{tabulate(["one thread [s]", f"times {ours}"], times)}
 
-512 × 512 px frame, median of {TIMED_FRAMES}: for the peers the network alone, without binning and enlarging;
-for the model all of it. One thread: processor time. As installed: wall time with the library's own number of
-threads, on {study.result["times_on"]}. In brackets: times the model's.
+512 × 512 px frame, median of a few after the first: for the peers the network alone, without binning and
+enlarging; for the model all of it. Processor time, which other work on the machine lengthens little.
 {tabulate_repeats(study, ours)}
 Repeat it with the commands at the top of peers.py.
 """
@@ -306,16 +305,6 @@ def read_classical(folder: Path, study: Study) -> dict[str, dict[str, list[float
     same = known["settings"].get(first) == study.result["settings"][first]
     enough = known["settings"].get("scenes", 0) >= study.n_scenes
     return {label: row["psnr_db"] for label, row in known["classical"].items()} if same and enough else {}
-
-
-def tabulate_times(result: dict[str, Any], ours: str) -> str:
-    """Lay out the times beside the model's."""
-    base = result["times"][ours]
-    rows = {
-        label: [f"{t[key]:.2f} ({t[key] / base[key]:.1f}×)" for key in ("one_thread_cpu_s", "as_installed_s")]
-        for label, t in result["times"].items()
-    }
-    return tabulate(["one thread [s]", "as installed [s]"], rows)
 
 
 def tabulate_repeats(study: Study, ours: str) -> str:
@@ -334,8 +323,8 @@ def tabulate_repeats(study: Study, ours: str) -> str:
 
 Paired repeat error [counts²] on two frames of one field, silicate smoke at 4.6 e-/px, which no network was
 trained on: the enhanced frame, fitted by a line, against the other frame; 0 is a Gaussian of σ 7 px, lower
-is better. Peers run as chosen for silicate. Streaks: scatter of the rows' means over
-that of the columns' means, in the background of the difference of both outputs.
+is better. Peers run as chosen for silicate. Streaks: scatter of the rows' means over that of the columns'
+means, in the background of the difference of both outputs.
 
 {tabulate(["error", "A against B / B against A", f"minus {ours}", "streaks"], rows)}
 """
@@ -345,7 +334,7 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environments", type=Path, help="folder of the peers' environments")
-    parser.add_argument("--scenes", type=int, default=25, help="validation scenes per material")
+    parser.add_argument("--scenes", type=int, default=10, help="validation scenes per material")
     parser.add_argument("--model", nargs="+", default=["default"], help="names or files")
     parser.add_argument("--repeats", type=Path, nargs=2, help="two real frames of one field at rest")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
