@@ -255,10 +255,13 @@ def _describe(response: Floats, sigmas: Sequence[float], at: tuple[int, int, int
 def _drop_doubles(found: Sequence[Detection]) -> list[Detection]:
     kept: list[Detection] = []
     for new in found:
-        if all(
-            math.hypot(new.row_px - old.row_px, new.col_px - old.col_px)
-            > _CLOSEST * (new.diameter_px + old.diameter_px) / 2
-            for old in kept
-        ):
+        if not any(_is_part(new, old) for old in kept):
             kept.append(new)
     return kept
+
+
+def _is_part(new: Detection, old: Detection) -> bool:
+    """Whether `new` is the deeper `old` at another size, or a bump within its disc."""
+    distance = math.hypot(new.row_px - old.row_px, new.col_px - old.col_px)
+    reach = _CLOSEST * (new.diameter_px + old.diameter_px) / 2
+    return distance <= (max(reach, old.diameter_px / 2) if new.diameter_px < old.diameter_px else reach)
