@@ -218,7 +218,7 @@ app.processEvents()
 print([name for name in ("torch", "matplotlib", "rsciio") if name in sys.modules])
 """
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True
     )
     assert result.stdout.splitlines()[-1] == "[]"
 
