@@ -1,9 +1,9 @@
 """Small training runs that differ in one thing each: python docs/trials.py [--only NAME …] [--steps N].
 
-Every variant starts from random weights (or, with --start, goes on from a model), sees the same scenes, cameras
-and noise in the same order, and is scored on 30 simulated frames of known truth: five materials, 512 × 512 px,
-3–4.8 nm/px, 5–10 e-/px, the measured camera, PSNR after a least-squares line. Results are kept in trials.json,
-so that a stopped run goes on, and written as a table to trials.md.
+Every variant starts from random weights (or, with --start, goes on from a model), sees the same scenes,
+cameras and noise in the same order, and is scored on 30 simulated frames of known truth: five materials,
+512 × 512 px, 3–4.8 nm/px, 5–10 e-/px, the measured camera, PSNR after a least-squares line. Results are kept
+in trials.json, so that a stopped run goes on, and written as a table to trials.md.
 """
 
 from __future__ import annotations
@@ -166,9 +166,10 @@ def make_page(results: dict[str, dict[str, float]]) -> str:
     lines = [
         "# What was tried",
         "",
-        "Short training runs that differ from the recipe `default` in one thing each (`python docs/trials.py`),",
-        "scored on 30 simulated frames: PSNR [dB] after a least-squares line. They rank ideas; the weights that",
-        "come with the package were trained far longer. Differences below about 0.1 dB may be chance.",
+        "Short training runs that differ from the recipe `default` in one thing each",
+        "(`python docs/trials.py`), scored on 30 simulated frames: PSNR [dB] after a least-squares line.",
+        "They rank ideas; the weights that come with the package were trained far longer. Differences below",
+        "about 0.1 dB may be chance.",
         "",
         "| " + " | ".join(["variant", *columns]) + " |",
         "| --- " * (len(columns) + 1) + "|",

@@ -83,7 +83,9 @@ def test_a_finished_training_has_nothing_left_to_do(tmp_path):
     config = configure(tmp_path / "done.safetensors", replace(SMALL, epochs=1))
     list(iter_train(config))
     before = config.output.read_bytes()
-    assert list(iter_train(replace(config, resume=True))) == []
+    assert not Files(config.output).state.exists()
+    with pytest.raises(ValueError, match="finished or never begun"):
+        next(iter_train(replace(config, resume=True)))
     assert config.output.read_bytes() == before
 
 
@@ -146,6 +148,11 @@ def test_an_earlier_training_is_not_destroyed_by_accident(tmp_path):
     list(iter_train(config))
     with pytest.raises(ValueError, match=r"exists already; resume or overwrite"):
         next(iter_train(config))
+    config = replace(config, overwrite=True)
+    steps = iter_train(config)
+    next(steps)
+    steps.close()
+    config = replace(config, overwrite=False)
     with pytest.raises(ValueError, match="was trained with seed 1, not 2"):
         next(iter_train(replace(config, resume=True, seed=2)))
     Files(config.output).state.write_bytes(b"no state")

@@ -33,7 +33,6 @@ def test_alike_findings_are_told_once_with_the_remedy():
     assert warning.where == str(Path("FeNi", "0.tif")) + " and 2 more"
     assert warning.text == "no gain. Export in e-."
     assert (error.severity, error.where, error.text) == ("error", "", "12 frames. Is the order swapped?")
-    assert group_findings(found[3:], "data", left_out=True)[0].severity == "warning"
 
 
 def test_the_summary_counts_pairs_and_those_refused():

@@ -81,7 +81,8 @@ def train(
     )
     config = TrainConfig(
         data, output, chosen, validation=validation, start=start, encoder_weights=encoder_weights,
-        minutes=minutes, hde_factor=hde_factor, seed=seed, device=device, resume=resume, overwrite=overwrite,
+        minutes=minutes, hde_factor=hde_factor, workers=None, seed=seed, device=device, resume=resume,
+        overwrite=overwrite,
     )  # fmt: skip
     finished = _run(config)
     if _is_follower():

@@ -135,6 +135,12 @@ def iter_check(
                     sizes_nm.append(float(np.hypot(*np.multiply(pair.shift_px, loaded.pixel_size_nm))))
         except (ValueError, OSError) as err:
             findings.append(_from_error(field.hde, err))
+        if done == len(fields) and pairs and all(pair.refused for pair in pairs):
+            findings.append(
+                Finding(
+                    "error", Path(source), "no pair shows the same field twice", "see what is said of each"
+                )
+            )
         summary = _summarise(fields, pairs, doses, sizes_nm, findings) if done == len(fields) else None
         yield CheckProgress(done, len(fields), tuple(findings), summary)
     if not fields:
@@ -180,7 +186,8 @@ def _check_lde(field: Field, pair: RegisteredPair, loaded: LoadedField) -> tuple
         return findings, None
     if pair.refused:
         what, _, remedy = pair.refused.rpartition("; ")
-        findings.append(Finding("error", pair.path, f"{what} ({field.hde.name})", remedy))
+        what = f"{what} ({field.hde.name}); training leaves it out"
+        findings.append(Finding("warning", pair.path, what, remedy))
     if loaded.counts_per_electron is None:
         findings.append(
             Finding("warning", pair.path, "no gain, so no dose", "export with the intensity in e-")

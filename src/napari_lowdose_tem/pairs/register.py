@@ -208,6 +208,6 @@ def _fill(frame: npt.NDArray[Any]) -> Floats:
 
 def _too_far(row: float, col: float, reach: int) -> str:
     return (
-        f"lies {row:.0f} rows and {col:.0f} columns off, more than the {reach} px searched; "
+        f"lies {abs(row):.0f} rows and {abs(col):.0f} columns off, more than the {reach} px searched; "
         "crop both to the same field"
     )

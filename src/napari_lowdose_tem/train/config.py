@@ -139,6 +139,9 @@ class TrainConfig:
         File of ImageNet weights of the encoder; None to look in the caches of torchvision and SMP.
     minutes
         Time to train for: the number of epochs is fitted to it, once, at the start.
+    workers
+        Processes that draw specimens ahead; None for 8 beside a GPU. They start as new programs, so that a
+        script must guard its main part by ``if __name__ == "__main__"``.
     seed
         Of weights, order, crops, cameras and noise.
     device
@@ -157,6 +160,7 @@ class TrainConfig:
     hde_factor: int | None = None
     encoder_weights: Path | None = None
     minutes: float | None = None
+    workers: int | None = 0
     seed: int = 1
     device: str = "auto"
     resume: bool = False

@@ -69,8 +69,8 @@ def iter_train(config: TrainConfig) -> Generator[TrainProgress, None, None]:
     """Train a network, reporting every step.
 
     The models best on validation and last, the state and the losses are saved about every minute at an
-    epoch's end, when it is done, and when the generator is closed. With `resume` a training goes on from
-    there exactly. Under torchrun all processes train together and the first one saves.
+    epoch's end, and when the generator is closed; with `resume` a training goes on from there exactly. A
+    finished training leaves no state. Under torchrun all processes train together and the first one saves.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def iter_train(config: TrainConfig) -> Generator[TrainProgress, None, None]:
     notes += (pairs.notes if pairs else ()) + (held_out.notes if held_out else ())
     network = network.to(where).to(memory_format=torch.channels_last).train()
     optimiser = make_optimiser(recipe, network)
-    workers = 0 if where.type == "cpu" or (pairs and not recipe.fresh_noise) else 8
+    workers = config.workers if config.workers is not None else 8 * (where.type != "cpu")
     batches = Batches(recipe, pairs, config.seed, where, rank, ranks, workers)
     validation = draw_validation(recipe, held_out, where)
     average = copy.deepcopy(network) if recipe.averaging else network
@@ -110,26 +110,29 @@ def iter_train(config: TrainConfig) -> Generator[TrainProgress, None, None]:
     steps, best_weights, example = epochs * steps_per_epoch, None, None
     parallel = torch.nn.parallel.DistributedDataParallel(network) if ranks > 1 else network
     bfloat16 = recipe.mixed_precision and computes_in_bfloat16(device)
-    resumed_at, started_s = step, time.monotonic()
-    saved_s = started_s
+    begun, begun_s, saved_s = step, spent_s, spent_s
 
     def save() -> None:
         if rank:
             return
-        info = _describe(config, recipe, history, step, spent_s + time.monotonic() - started_s, str(device))
+        info = _describe(config, recipe, history, step, spent_s, str(device))
         if best_weights is not None:
             save_model(files.best, best_weights, info)
         save_model(files.last, average.state_dict(), info)
         save_losses(files, history)
+        if step == steps:
+            files.state.unlink(missing_ok=True)
+            return
         save_state(
             files.state, config, network=network.state_dict(), average=average.state_dict(),
             optimiser=optimiser.state_dict(), step=step, epochs=epochs, steps_per_epoch=steps_per_epoch,
             losses=losses, best=best, history=[asdict(entry) for entry in history],
-            spent_s=spent_s + time.monotonic() - started_s,
+            spent_s=spent_s,
         )  # fmt: skip
 
     try:
         while step < steps:
+            step_began = time.monotonic()  # a pause between two steps does not count
             inputs, targets = batches.draw(step)
             learning_rate = _learning_rate(recipe, step, steps)
             for group in optimiser.param_groups:
@@ -150,19 +153,21 @@ def iter_train(config: TrainConfig) -> Generator[TrainProgress, None, None]:
                     f"the loss is not finite at step {step}; resume with a smaller learning rate"
                 )
             step += 1
-            if step % steps_per_epoch == 0:
+            ends_epoch = step % steps_per_epoch == 0
+            if ends_epoch:
                 validated, example = _validate(average, validation) if rank == 0 else (math.nan, None)
-                minutes = (spent_s + time.monotonic() - started_s) / 60
+            spent_s += time.monotonic() - step_began
+            if ends_epoch:
                 entry = EpochLosses(
-                    step // steps_per_epoch, float(np.mean(losses)), validated, learning_rate, minutes
+                    step // steps_per_epoch, float(np.mean(losses)), validated, learning_rate, spent_s / 60
                 )
                 history, losses = [*history, entry], []
                 if validated < best:
                     best, best_weights = validated, to_cpu(average.state_dict())
-                if step == steps or time.monotonic() - saved_s > _SAVE_EVERY_S:
+                if step == steps or spent_s - saved_s > _SAVE_EVERY_S:
                     save()
-                    best_weights, saved_s = None, time.monotonic()
-            seconds_left = (time.monotonic() - started_s) / (step - resumed_at) * (steps - step)
+                    best_weights, saved_s = None, spent_s
+            seconds_left = (spent_s - begun_s) / (step - begun) * (steps - step)
             yield TrainProgress(
                 "training", step, steps, -(-step // steps_per_epoch), epochs, losses[-1] if losses else None,
                 tuple(history), example, seconds_left, str(device), notes,

@@ -63,7 +63,9 @@ class Files:
             raise ValueError(f"model file {self.best} should end in {SUFFIX}")
         if config.resume:
             if not self.state.is_file():
-                raise ValueError(f"{self.state} does not exist, so there is nothing to resume")
+                raise ValueError(
+                    f"{self.state} does not exist: finished or never begun, so there is nothing to resume"
+                )
         elif not config.overwrite:
             for path in (self.best, self.state):
                 if path.exists():

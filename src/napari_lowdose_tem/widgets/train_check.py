@@ -27,17 +27,13 @@ def iter_results(data: str, hde_factor: int) -> Iterator[CheckResult]:
     from napari_lowdose_tem.pairs.check import iter_check
 
     for progress in iter_check(data, hde_only_factor=hde_factor):
-        summary, left_out = progress.summary, False
-        if summary is not None:
-            n_errors = sum(finding.severity == "error" for finding in progress.findings)
-            # training leaves out pairs that cannot be registered by itself
-            left_out = summary.usable > 0 and n_errors == summary.refused
+        summary = progress.summary
         share = progress.done / progress.total if progress.total else 1.0
         text = describe_summary(summary) if summary else f"Field {progress.done} of {progress.total}"
-        yield CheckResult(share, group_findings(progress.findings, data, left_out), text)
+        yield CheckResult(share, group_findings(progress.findings, data), text)
 
 
-def group_findings(findings: Sequence[Any], data: str, left_out: bool = False) -> tuple[Finding, ...]:
+def group_findings(findings: Sequence[Any], data: str) -> tuple[Finding, ...]:
     """Make one finding, in words, of those that say the same of several files.
 
     Parameters
@@ -46,8 +42,6 @@ def group_findings(findings: Sequence[Any], data: str, left_out: bool = False) -
         With `severity`, `path`, `what` and `remedy`.
     data
         Folder or list looked at.
-    left_out
-        Whether training gets round the errors by leaving their files out.
     """
     groups: dict[tuple[str, str, str], list[Path]] = {}
     for found in findings:
@@ -60,8 +54,6 @@ def group_findings(findings: Sequence[Any], data: str, left_out: bool = False) -
         text = what.rstrip(".") + "."
         if remedy:
             text += f" {remedy[0].upper()}{remedy[1:].rstrip('.?')}{'?' if remedy.endswith('?') else '.'}"
-        if left_out and severity == "error":
-            severity, text = "warning", f"{text} Left out of the training otherwise."
         grouped.append(Finding(severity, where, text))
     return tuple(grouped)
 
