@@ -207,7 +207,7 @@ print(os.environ["RANK"], last.step, last.steps)
         [*launcher, str(script)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
