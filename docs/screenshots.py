@@ -99,7 +99,7 @@ def shoot_train(viewer: napari.Viewer) -> None:
         control, state = dock.control, dock.control.state
         wait(dock.isVisible)
         shoot(viewer, "train-dock")
-        shoot_check(viewer, dock, Path(folder, "session"))
+        shoot_check(viewer, dock, Path(folder, "smoke"))
         control.choose_data(SIMULATOR)
         control.choose_start(NEW_WEIGHTS)
         control.choose(epochs=EPOCHS)

@@ -133,6 +133,7 @@ def test_budget_in_minutes_sets_the_number_of_steps(tmp_path):
     steps.close()
     assert first.epochs == 1
     assert 1 <= first.steps < 2000  # 3 s
+    assert load_model(tmp_path / "m.last.safetensors").info.training["steps_per_epoch"] == first.steps
 
 
 def test_diverging_training_says_so_and_keeps_the_last_good_state(tmp_path):

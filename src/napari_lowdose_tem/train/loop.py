@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,7 @@ def iter_train(config: TrainConfig) -> Generator[TrainProgress, None, None]:
         epochs, steps_per_epoch = state["epochs"], state["steps_per_epoch"]
     else:
         epochs, steps_per_epoch = fit_budget(config, recipe, network, batches)
+    recipe = replace(recipe, epochs=epochs, steps_per_epoch=steps_per_epoch)
     steps, best_weights, example = epochs * steps_per_epoch, None, None
     parallel = torch.nn.parallel.DistributedDataParallel(network) if ranks > 1 else network
     bfloat16 = recipe.mixed_precision and computes_in_bfloat16(device)

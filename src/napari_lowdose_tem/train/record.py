@@ -153,6 +153,8 @@ def _draw_losses(path: Path, history: Sequence[EpochLosses]) -> None:
     axes.plot(epochs, [entry.training for entry in history], marker=marker, label="training")
     axes.plot(epochs, [entry.validation for entry in history], marker=marker, label="validation")
     axes.set(xlabel="epoch", ylabel="mean absolute error", yscale="log")
+    for write in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        write("{x:g}")  # 0.06, not 6 × 10⁻²
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150, format="png")
