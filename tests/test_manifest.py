@@ -62,7 +62,7 @@ PluginManager.instance().register(manifest)
 from qtpy.QtWidgets import QApplication
 app = QApplication([])
 viewer = ViewerModel()
-for command in ("load", "enhance"):
+for command in ("load", "enhance", "train"):
     dock = PluginManager.instance().commands.get({PLUGIN!r} + "." + command)(viewer)
     dock.show()
     app.processEvents()
@@ -170,7 +170,7 @@ def test_sample_movie_has_truth_for_each_frame(viewer, monkeypatch):
 
 def test_docks_open_twice_and_close(viewer, qtbot):
     viewer.add_image(np.ones((3, 8, 10)), name="stack")
-    for name in ("Load", "Enhance"):
+    for name in ("Load", "Enhance", "Train"):
         widget = open_dock(viewer, name)
         control = widget.control
         assert open_dock(viewer, name) is widget
