@@ -167,6 +167,25 @@ def test_curves_are_drawn_in_the_colours_of_the_theme(dock, theme):
     assert to_hex(axes.xaxis.label.get_color()) == to_hex(wanted.text.as_hex())
 
 
+def test_axes_follow_the_curves_and_keep_room_for_their_labels(dock):
+    state = dock.control.state
+    state.summary_text = "mine"
+    state.curves = Curves((0.05, 0.1), (3.0, 2.0))
+    state.curves = Curves((0.5, 1.0, 7.0), (3.0, 0.4, 0.1), (1, 7), (0.9, 0.2), (0.95, 0.3))
+    for theme in ("dark", "light"):
+        dock.control.viewer.theme = theme
+        (axes,) = dock.plot.figure.axes
+        assert axes.get_xlim()[0] == 0
+        assert axes.get_xlim()[1] >= 7
+        low, high = axes.get_ylim()
+        assert low <= 0.1 and high >= 3
+        dock.plot.figure.canvas.draw()
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            box = label.get_window_extent()
+            assert min(box.x0, box.y0) >= 0
+            assert box.x1 <= dock.plot.figure.bbox.width
+
+
 def test_pictures_of_a_triplet_share_their_contrast():
     shown = triplet()
     grey = [to_picture(f, shown.limits) for f in (shown.lde, shown.output, shown.hde)]

@@ -46,6 +46,7 @@ class LossPlot(QWidget):
             self.layout().addWidget(self._canvas)
         if theme != self._theme:
             make_axes(self.figure, theme)
+            self._canvas.fit_margins()
         self._shown, self._theme = curves, theme
         draw_losses(self.figure.axes[0], curves)
         self._canvas.draw_idle()
@@ -93,7 +94,7 @@ def draw_losses(axes: Any, curves: Curves) -> None:
         _label_plainly(axes.yaxis, scale)
     axes.relim()
     axes.autoscale_view()
-    axes.set_xlim(left=0)
+    axes.set_xlim(left=0, auto=True)  # or the limits would stay those of the first steps
     _label_epochs(axes.xaxis, curves)
 
 
@@ -122,7 +123,11 @@ def _make_canvas() -> Any:
         """Keeps the margins as wide as their labels, at half the cost of a layout engine."""
 
         def resizeEvent(self, event: Any) -> None:
-            width, height = max(event.size().width(), 200), max(event.size().height(), 100)
+            super().resizeEvent(event)
+            self.fit_margins()
+
+        def fit_margins(self) -> None:
+            width, height = max(self.width(), 200), max(self.height(), 100)
             margins = _MARGINS_PX
             self.figure.subplots_adjust(
                 margins["left"] / width,
@@ -130,6 +135,5 @@ def _make_canvas() -> Any:
                 1 - margins["right"] / width,
                 1 - margins["top"] / height,
             )
-            super().resizeEvent(event)
 
     return Canvas(Figure())
