@@ -111,3 +111,20 @@ def test_truth_of_the_simulator():
     assert (particle.row_px, particle.col_px) == pytest.approx((100, 80))
     assert (particle.diameter_px, particle.depth) == pytest.approx((30, 0.2))
     assert match_particles(find_particles(scene.transmission, 3.0), [particle], SHAPE).missed == ()
+
+
+def test_what_the_counts_do_not_support_is_left_out():
+    rng = np.random.default_rng(3)
+    rows, cols = np.mgrid[:160, :200]
+    discs = [np.hypot(rows - row, cols - col) < 12 for row, col in ((40, 50), (110, 150))]
+    drawn = 5.0 * (1 - 0.3 * (discs[0] | discs[1]))
+    counts = rng.poisson(5.0 * (1 - 0.3 * discs[0])).astype(float)
+    assert len(find_particles(drawn)) == 2
+    (real,) = find_particles(drawn, counts=counts)
+    assert (round(real.row_px), round(real.col_px)) == (40, 50)
+    # the disc takes 0.3 of 5 e- from each of its pixels, whose noise is the root of 5 e-
+    assert 0.5 < real.significance / (0.3 * np.sqrt(5 * np.pi * 12**2)) < 1.05
+    (scaled,) = find_particles(drawn, counts=44 * counts)
+    assert scaled.significance == pytest.approx(real.significance, rel=1e-4)
+    with pytest.raises(ValueError, match="counts of"):
+        find_particles(drawn, counts=counts[:-1])

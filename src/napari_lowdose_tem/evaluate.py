@@ -162,7 +162,9 @@ def iter_evaluate(
                 output = engine.enhance(pair.counts, engine.measure(lde))
                 score = score_output(output, pair.reference)
                 scores[field.set_name].append(score)
-                match = tell_particles(output, pair.reference, pixel_nm, _find_truth(field, pair.path))
+                match = tell_particles(
+                    output, pair.reference, pixel_nm, _find_truth(field, pair.path), pair.counts
+                )
                 matches[field.set_name].append(match)
                 triplet = Triplet(
                     field.set_name, pair.path, pair.reference, pair.counts, output, match, pixel_nm
@@ -195,6 +197,7 @@ def tell_particles(
     reference: npt.NDArray[Any],
     pixel_size_nm: float | None = None,
     truth: Sequence[Detection] | None = None,
+    counts: npt.NDArray[Any] | None = None,
 ) -> Match:
     """Find particles in an output and tell which are real, and which are missed.
 
@@ -206,11 +209,14 @@ def tell_particles(
         Sampling [nm/px], or None.
     truth
         The particles there are; those found in the reference where None, and only where it covers the output.
+    counts
+        The low-dose frame; what it does not support does not count as found, as in `find_particles`.
     """
     if truth is None:
         output = np.where(np.isfinite(reference), output, np.nan)
         truth = find_particles(reference, pixel_size_nm)
-    return match_particles(find_particles(output, pixel_size_nm), truth, (output.shape[0], output.shape[1]))
+    found = find_particles(output, pixel_size_nm, counts=counts)
+    return match_particles(found, truth, (output.shape[0], output.shape[1]))
 
 
 def _find_truth(field: Field, path: Path) -> list[Detection] | None:
