@@ -4,9 +4,9 @@ The rule: the frame is divided by its background (the third quartile of what lie
 and dark blobs are the maxima over place and size of the scale-normalised Laplacian of Gaussian (Lindeberg
 1998). A blob counts as a particle when it is at least 5 % of the background deep, 4 times deeper than the
 frame's own robust scatter at its size, no ridge such as the rim of a hole, and centred within the frame. In
-an enhanced frame it must also stand out of the noise of the counts it was made from, by 5 times their own
-robust scatter at its size: among some ten thousand places, fluctuations of 4 are met in every few frames,
-and an enhancement draws them like particles. Nothing is tuned per frame.
+an enhanced frame it must also stand out of the noise of the counts it was made from, by 4 times their own
+robust scatter at its size: among thousands of places and sizes, fluctuations of 3 are met in every frame,
+and an enhancement draws some of them like particles. Nothing is tuned per frame.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Floats = npt.NDArray[np.float32]
 LEAST_DEPTH = 0.05
 """Depth 1 − T from which on a blob is a particle."""
 
-LEAST_SIGNIFICANCE = 5.0
-"""Standard deviations of the noise from which on the counts support a particle (Rose criterion)."""
+LEAST_SIGNIFICANCE = 4.0
+"""Standard deviations of the noise from which on the counts support a particle: 0.02 in a bare frame."""
 
 _DIAMETER_NM = (20.0, 250.0)
 _DIAMETER_PX = (4.0, 80.0)  # of images without calibration; the lower bound holds for all

@@ -92,7 +92,7 @@ def test_shifts_beyond_the_search_are_told():
     specimen = draw("Ni", 3)
     counts = expose(transmission(specimen, (4.0, -31.0)) * DOSE, MEASURED, 1)
     found = register_frame(transmission(specimen), counts)
-    assert found.refused.startswith("lies 4 rows and -31 columns off, more than the 8 px")
+    assert found.refused.startswith("lies 4 rows and 31 columns off, more than the 8 px")
     assert found.shift_px == (0, 0)
 
 
