@@ -307,7 +307,8 @@ def write_page(path: Path, result: dict[str, Any], command: str) -> None:
 
 Simulated frames of {SHAPE[0]} × {SHAPE[1]} px with the measured camera (streaks, read noise, hot pixels) at
 {DOSE_E_PER_PX:g} e-/px. Particles are found by one fixed rule (`napari_lowdose_tem.detect`): blobs at least
-5 % of the background deep in the enhanced frame, which the counts support by 4 standard deviations, a limit chosen on other bare films.
+5 % of the background deep in the enhanced frame, which the counts support by 4 standard deviations, a limit
+chosen on other bare films.
 
 ## Invented particles
 
