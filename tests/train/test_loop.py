@@ -114,6 +114,17 @@ def test_high_dose_frames_alone_are_exposed_by_the_camera_model(tmp_path, datase
         next(iter_train(replace(config, output=tmp_path / "i.safetensors", hde_factor=None)))
 
 
+def test_two_trainings_do_not_write_the_same_files(tmp_path):
+    first = iter_train(configure(tmp_path / "x.safetensors"))
+    next(first)
+    with pytest.raises(ValueError, match="another training is writing"):
+        next(iter_train(configure(tmp_path / "x.safetensors")))
+    first.close()
+    assert not (tmp_path / "x.lock").exists()
+    *_, last = iter_train(configure(tmp_path / "x.safetensors", replace(SMALL, epochs=1), overwrite=True))
+    assert last.step == 4
+
+
 def test_fine_tuning_starts_from_the_model_and_its_architecture(tmp_path):
     start = tmp_path / "start.safetensors"
     list(iter_train(configure(start, replace(SMALL, epochs=1))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -66,7 +65,6 @@ def train(
 ) -> None:
     """Train on pairs of high- and low-dose frames; Ctrl-C stops it so that --resume goes on exactly."""
     from napari_lowdose_tem.train.config import TRAIN_RECIPES, TrainConfig
-    from napari_lowdose_tem.train.record import Files
 
     if recipe not in TRAIN_RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; choose {' or '.join(TRAIN_RECIPES)}")
@@ -85,7 +83,10 @@ def train(
         overwrite=overwrite,
     )  # fmt: skip
     finished = _run(config)
-    if _is_follower():
+    from napari_lowdose_tem.train.prepare import is_first_process
+    from napari_lowdose_tem.train.record import Files
+
+    if not is_first_process():
         return
     files = Files(output)
     for path in (files.best, files.last, files.table, files.figure):
@@ -100,10 +101,11 @@ def train(
 def _run(config: TrainConfig) -> bool:
     """Train with a progress bar; False when it was stopped, between two steps and saved."""
     from napari_lowdose_tem.train.loop import iter_train
+    from napari_lowdose_tem.train.prepare import is_first_process
 
-    said = 0
+    said, talks = 0, is_first_process()
     with closing(iter_train(config)) as steps, _stop_on_signals() as stopped, progress_bar("steps") as bar:
-        task = bar.add_task("reading data", total=None, rate="", visible=not _is_follower())
+        task = bar.add_task("reading data", total=None, rate="", visible=talks)
         for step in steps:
             text, rate = "reading data", ""
             if step.stage == "training":
@@ -111,7 +113,7 @@ def _run(config: TrainConfig) -> bool:
                 if step.history:
                     last = step.history[-1]
                     rate = f"training {last.training:.4f}, validation {last.validation:.4f} on {step.device}"
-            if not _is_follower():
+            if talks:
                 bar.update(task, description=text, completed=step.step, total=step.steps, rate=rate)
                 for note in step.notes[said:]:
                     status.print(note, highlight=False, soft_wrap=True)
@@ -119,11 +121,6 @@ def _run(config: TrainConfig) -> bool:
             if stopped:
                 return step.stage == "training" and step.step == step.steps
     return True
-
-
-def _is_follower() -> bool:
-    """Whether torchrun started this beside a first process, which does the talking."""
-    return int(os.environ.get("RANK", 0)) > 0
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from napari_lowdose_tem.train.losses import LOSSES, mean_absolute
 from napari_lowdose_tem.train.prepare import (
     computes_in_bfloat16,
     fit_budget,
+    is_first_process,
     iter_load_pairs,
     join_processes,
     make_network,
@@ -77,8 +79,13 @@ def iter_train(config: TrainConfig) -> Generator[TrainProgress, None, None]:
     ValueError
         For data, settings or a state that cannot be used, and when the loss is no longer finite.
     """
-    files, recipe = Files(config.output), config.recipe
+    files = Files(config.output)
     files.check(config)
+    with files.reserve() if is_first_process() else nullcontext():
+        yield from _iter_steps(config, files)
+
+
+def _iter_steps(config: TrainConfig, files: Files) -> Generator[TrainProgress, None, None]:
     rank, ranks, device = join_processes(config.device)
     where = device.torch_device
     loading = iter_load_pairs(config)

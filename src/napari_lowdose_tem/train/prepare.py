@@ -78,6 +78,11 @@ def make_optimiser(recipe: Recipe, network: torch.nn.Module) -> torch.optim.Opti
     raise ValueError(f"unknown optimiser {recipe.optimiser!r}; choose adam or adamw")
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that saves and talks, of those torchrun started, or the only one."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def join_processes(wanted: str) -> tuple[int, int, Device]:
     """Return rank, number of processes and device; under torchrun the processes find each other first."""
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

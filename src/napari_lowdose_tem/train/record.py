@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,29 @@ class Files:
 
     def _beside(self, ending: str) -> Path:
         return self.best.with_name(self.best.name.removesuffix(SUFFIX) + ending)
+
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Keep other trainings from these files.
+
+        Raises
+        ------
+        ValueError
+            When another training holds them.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self._beside(".lock")
+        lock = FileLock(path, thread_local=False)  # may be closed by another thread
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise ValueError(f"another training is writing {self.best}; choose another name") from None
+        try:
+            yield
+        finally:
+            lock.release()
+            path.unlink(missing_ok=True)
 
     def check(self, config: TrainConfig) -> None:
         """Refuse to start where that would fail later or destroy an earlier training."""
