@@ -93,7 +93,10 @@ def train(
         if path.exists():
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if not finished:
-        status.print(f"stopped; the same command with --resume goes on from {files.state}", soft_wrap=True)
+        further = f"the same command with --resume goes on from {files.state}"
+        status.print(
+            f"stopped; {further if files.state.exists() else 'nothing was learnt yet'}", soft_wrap=True
+        )
         raise typer.Exit(EXIT_INTERRUPTED)
     console.print(f"use it: lowdose-tem enhance IN -o OUT --model {output}", highlight=False, soft_wrap=True)
 
