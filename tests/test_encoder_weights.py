@@ -9,7 +9,7 @@ from torchvision.models import resnet18
 
 from napari_lowdose_tem import encoder_weights as module
 from napari_lowdose_tem.encoder_weights import RANDOM_NOTE, find_encoder_weights, load_encoder
-from napari_lowdose_tem.import_weights import measure_sha256
+from napari_lowdose_tem.model import measure_sha256
 from napari_lowdose_tem.network import build_network
 
 

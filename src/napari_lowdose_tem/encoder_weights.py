@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_lowdose_tem.import_weights import fit_weights, is_safetensors, measure_sha256, read_state_dict
+from napari_lowdose_tem.import_weights import fit_weights, is_safetensors, read_state_dict
+from napari_lowdose_tem.model import measure_sha256
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_lowdose_tem.model import SUFFIX, ModelInfo, load_model, save_model
+from napari_lowdose_tem.model import SUFFIX, ModelInfo, load_model, measure_sha256, save_model
 from napari_lowdose_tem.preprocess import RECIPES
 
 if TYPE_CHECKING:
@@ -194,12 +193,6 @@ def is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size
-
-
-def measure_sha256(path: Path) -> str:
-    """Hash of a whole file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _explain(err: Exception, path: Path) -> str:

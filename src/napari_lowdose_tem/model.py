@@ -74,8 +74,7 @@ class ModelFile:
     @cached_property
     def sha256(self) -> str:
         """Hash of the whole file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return measure_sha256(self.path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +88,12 @@ class Model:
     def info(self) -> ModelInfo:
         """What the file says about the model."""
         return self.file.info
+
+
+def measure_sha256(path: Path) -> str:
+    """Hash of a whole file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def user_model_folder() -> Path:

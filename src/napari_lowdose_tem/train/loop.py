@@ -157,9 +157,7 @@ def _iter_steps(config: TrainConfig, files: Files) -> Generator[TrainProgress, N
                 update_average(average, network, min(recipe.averaging, (step + 1) / (step + 11)))
             losses.append(_average_over_ranks(mean_absolute(output.detach().float(), targets), ranks))
             if not math.isfinite(losses[-1]):
-                raise ValueError(
-                    f"the loss is not finite at step {step}; resume with a smaller learning rate"
-                )
+                raise ValueError(f"the loss is not finite at step {step}; train with a smaller learning rate")
             step += 1
             ends_epoch = step % steps_per_epoch == 0
             if ends_epoch:
