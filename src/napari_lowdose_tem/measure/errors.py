@@ -1,0 +1,116 @@
+"""Standard errors: from residuals whose errors are correlated, and from what the electrons allow.
+
+A network's output is smooth, so that its residuals hardly show its errors. What it can know is bounded by the
+electrons of the frame it was made from: to the error from the residuals comes, for such frames, a multiple of the
+Cramér–Rao bound of the same sphere at the noise of the raw frame. The multiple is calibrated on simulated frames of
+known truth (docs/measurement.md).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.measure.sphere import model_disc
+
+Floats = npt.NDArray[np.float64]
+
+_MOST_LAGS = 12
+_ONLY_RESIDUALS = 2.0  # for enhanced frames whose raw noise is not known
+
+
+@dataclass(frozen=True)
+class SphereErrors:
+    """Standard errors of centre (along one axis) and diameter [the unit of the radius], and of T_min."""
+
+    center: float
+    diameter: float
+    t_min: float
+
+
+def estimate_covariance(jacobian: Floats, residuals: Floats) -> tuple[Floats, float]:
+    """Covariance of least-squares parameters under correlated errors (Newey and West 1987).
+
+    Parameters
+    ----------
+    jacobian
+        Of the residuals, (samples, parameters).
+    residuals
+        At the solution (samples,).
+
+    Returns
+    -------
+    Covariance (parameters, parameters), and the degrees of freedom that the correlation leaves.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        Where the data do not determine the parameters.
+    """
+    n, p = jacobian.shape
+    scale = np.linalg.norm(jacobian, axis=0)
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise np.linalg.LinAlgError("a parameter changes nothing")
+    scaled = jacobian / scale
+    information = scaled.T @ scaled
+    if np.linalg.cond(information) > 1e12:
+        raise np.linalg.LinAlgError("the parameters cannot be told apart")
+    inverse = np.linalg.inv(information)
+    lags = min(_MOST_LAGS, n // 5)
+    total = float(residuals @ residuals)
+    if total == 0:
+        return np.zeros((p, p)), float(n - p)
+    inflation, correlation = 1.0, 0.0
+    for lag in range(1, lags + 1):
+        r = float(residuals[lag:] @ residuals[:-lag]) / total
+        if r <= 1 / math.sqrt(n):  # what follows is chance
+            break
+        correlation += r
+    inflation += 2 * correlation
+    plain = inverse * (total / max(n - p, 1)) * inflation
+    return plain / np.outer(scale, scale), max(1.0, n / inflation - p)
+
+
+def bound_sphere(
+    radius: float, contrast: float, sigma: float, pixel: float, noise: float, *, poisson: bool = False
+) -> SphereErrors:
+    """Cramér–Rao bound of one sphere on a level background, from a whole frame of independent pixels.
+
+    Place, radius, contrast and background are unknown, the blur known.
+
+    Parameters
+    ----------
+    radius, sigma, pixel
+        Of the sphere, the blur and a pixel [one unit of length].
+    contrast
+        K = -ln T_min.
+    noise
+        Of a pixel of bare background, relative to it (r.m.s.).
+    poisson
+        The variance falls with the intensity; else it is the same everywhere.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        For spheres that are no different from the background.
+    """
+    reach = math.ceil((1.6 * radius + 3 * sigma) / pixel) + 1
+    axis = np.arange(-reach, reach + 1) * pixel
+    rows, cols = axis[:, None], axis[None]
+
+    def mean(values: Floats) -> Floats:
+        x, r, k, level = values
+        return level * model_disc(np.hypot(rows, cols - x).ravel(), r, k, sigma, pixel)
+
+    at = np.array([0.0, radius, contrast, 1.0])
+    steps = np.array([0.02 * pixel, 0.005 * radius, 0.01 * contrast, 1e-3])
+    slope = np.stack(
+        [(mean(at + move) - mean(at - move)) / (2 * step) for move, step in zip(np.diag(steps), steps, strict=True)]
+    )
+    weight = 1 / mean(at) if poisson else 1.0
+    covariance = np.linalg.inv(((slope * weight) @ slope.T)) * noise**2
+    x, r, k = np.sqrt(np.maximum(np.diag(covariance)[:3], 0))
+    return SphereErrors(float(x), float(2 * r), float(math.exp(-contrast) * k))

@@ -1,0 +1,174 @@
+"""A line on a frame and the intensities along it, in physical units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Floats = npt.NDArray[np.float64]
+
+SHORTEST_PX = 8.0
+_REACH_PX = 12  # a cubic spline's coefficients forget what is farther away
+_TOUCH = 1e-6
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line on a frame.
+
+    Parameters
+    ----------
+    start, stop
+        (row, column) of its ends [px]; the first pixel's centre is (0, 0).
+    width_px
+        Width over which the intensity is averaged across the line [px]; with pixels that are not square, of
+        their geometric mean. Up to 1: the line itself.
+    """
+
+    start: tuple[float, float]
+    stop: tuple[float, float]
+    width_px: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no line."""
+        for name in ("start", "stop"):
+            row, col = getattr(self, name)
+            object.__setattr__(self, name, (float(row), float(col)))
+        if not all(map(math.isfinite, (*self.start, *self.stop))):
+            raise ValueError(f"line from {self.start} to {self.stop} px: its ends must be numbers")
+        if not (math.isfinite(self.width_px) and self.width_px > 0):
+            raise ValueError(f"line width {self.width_px} px; give more than 0")
+
+    @property
+    def length_px(self) -> float:
+        """Length [px]."""
+        return math.dist(self.start, self.stop)
+
+    def shifted(self, rows_px: float, cols_px: float) -> Line:
+        """Return the line moved by (rows, columns) [px]."""
+        moved = [(row + rows_px, col + cols_px) for row, col in (self.start, self.stop)]
+        return Line(moved[0], moved[1], self.width_px)
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Intensity along a line.
+
+    `position` (n,) [unit] runs from the line's start, `intensity` (n,) is the mean over the width, NaN where
+    the frame has no pixel. `unit` is "nm", or "px" for a frame without calibration; `pixel_size` (row, column)
+    [unit/px], `width` [unit]; `shape` of the frame (rows, columns) [px].
+    """
+
+    position: Floats
+    intensity: Floats
+    unit: str
+    width: float
+    line: Line
+    pixel_size: tuple[float, float]
+    shape: tuple[int, int]
+
+    @property
+    def step(self) -> float:
+        """Distance of two samples [unit]."""
+        return float(self.position[1] - self.position[0])
+
+    @property
+    def length(self) -> float:
+        """Length of the line [unit]."""
+        return float(self.position[-1])
+
+    @property
+    def pixel(self) -> float:
+        """Geometric mean of the pixel's sides [unit]."""
+        return math.sqrt(math.prod(self.pixel_size))
+
+    def locate(self, position: float) -> tuple[float, float]:
+        """(row, column) [px] of a position along the line [unit]."""
+        share = position / self.length
+        (row, col), (row_1, col_1) = self.line.start, self.line.stop
+        return row + share * (row_1 - row), col + share * (col_1 - col)
+
+
+def sample_line(
+    pixels: npt.NDArray[Any], line: Line, pixel_size_nm: tuple[float, float] | None = None
+) -> Profile:
+    """Sample a frame along a line, one sample about every pixel, by cubic splines.
+
+    Distances, and the perpendicular along which the width is averaged, are physical: pixels need not be
+    square.
+
+    Parameters
+    ----------
+    pixels
+        Frame (rows, columns), any real type.
+    line
+        Where; its ends must lie on the frame.
+    pixel_size_nm
+        (row, column) sampling [nm/px]; None gives lengths in px.
+
+    Raises
+    ------
+    ValueError
+        For anything but a frame, and a line that leaves it or is shorter than 8 px.
+    """
+    if pixels.ndim != 2:
+        raise ValueError(f"a line is measured on one frame (rows, columns), got shape {pixels.shape}")
+    for row, col in (line.start, line.stop):
+        if not (-0.5 <= row <= pixels.shape[0] - 0.5 and -0.5 <= col <= pixels.shape[1] - 0.5):
+            raise ValueError(
+                f"the line's end at row {row:.1f}, column {col:.1f} lies outside the frame of "
+                f"{pixels.shape[0]} × {pixels.shape[1]} px; move it inside"
+            )
+    if line.length_px < SHORTEST_PX:
+        raise ValueError(f"the line is {line.length_px:.1f} px long; draw at least {SHORTEST_PX:.0f} px")
+    size = np.asarray(pixel_size_nm or (1.0, 1.0), np.float64)
+    start, stop = np.asarray(line.start), np.asarray(line.stop)
+    length = float(np.linalg.norm((stop - start) * size))
+    n_along = max(2, math.floor(line.length_px + _TOUCH) + 1)
+    position = np.linspace(0, length, n_along)
+    along = (stop - start) * size / length
+    across = np.array([-along[1], along[0]])
+    width = line.width_px * math.sqrt(math.prod(size))
+    n_across = max(1, round(line.width_px))
+    offset = ((np.arange(n_across) + 0.5) / n_across - 0.5) * (width if n_across > 1 else 0.0)
+    places = start[:, None, None] + (
+        (along[:, None, None] * position[:, None] + across[:, None, None] * offset) / size[:, None, None]
+    )
+    intensity = _interpolate(pixels, places)
+    # the mean of what is there: a line may run beside a dead pixel, or with its width along the rim
+    present = np.isfinite(intensity)
+    total = np.where(present, intensity, 0).sum(1)
+    mean = np.where(present.sum(1) * 2 > n_across, total / np.maximum(present.sum(1), 1), np.nan)
+    unit = "px" if pixel_size_nm is None else "nm"
+    return Profile(
+        position,
+        mean,
+        unit,
+        width if n_across > 1 else 0.0,
+        line,
+        (float(size[0]), float(size[1])),
+        (pixels.shape[0], pixels.shape[1]),
+    )
+
+
+def _interpolate(pixels: npt.NDArray[Any], places: Floats) -> Floats:
+    """Cubic-spline values at (2, …) rows and columns [px]; NaN beside pixels that are not finite or missing."""
+    low = np.maximum(np.floor(places.min((1, 2))).astype(int) - _REACH_PX, 0)
+    high = np.minimum(np.ceil(places.max((1, 2))).astype(int) + _REACH_PX + 1, pixels.shape)
+    window = np.asarray(pixels[low[0] : high[0], low[1] : high[1]], np.float64)
+    inner = places - low[:, None, None]
+    missing = ~np.isfinite(window)
+    if missing.any():
+        window = np.where(missing, np.nanmedian(window) if not missing.all() else 0.0, window)
+    # the frame ends half a pixel beyond the outermost centres
+    values = ndimage.map_coordinates(window, inner, order=3, mode="nearest")
+    rows, cols = pixels.shape
+    outside = (places[0] < -0.5) | (places[0] > rows - 0.5) | (places[1] < -0.5) | (places[1] > cols - 0.5)
+    if missing.any():
+        outside |= ndimage.map_coordinates(missing.astype(np.float64), inner, order=1, mode="nearest") > 0.01
+    return np.where(outside, np.nan, values)
