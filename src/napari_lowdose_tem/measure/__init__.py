@@ -1,8 +1,10 @@
 """Lines on frames: profiles, diameters, edges and separations with their errors."""
 
+from napari_lowdose_tem.measure.errors import measure_raw_noise
 from napari_lowdose_tem.measure.fit import fit_profile, suggest_particles
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
 from napari_lowdose_tem.measure.result import Background, FitOptions, Measurement, Particle
+from napari_lowdose_tem.measure.window import SphereFit, fit_counts, fit_sphere, snap_to_center
 
 __all__ = [
     "Background",
@@ -11,7 +13,12 @@ __all__ = [
     "Measurement",
     "Particle",
     "Profile",
+    "SphereFit",
+    "fit_counts",
     "fit_profile",
+    "fit_sphere",
+    "measure_raw_noise",
     "sample_line",
+    "snap_to_center",
     "suggest_particles",
 ]

@@ -19,7 +19,10 @@ from napari_lowdose_tem.measure.sphere import model_disc
 Floats = npt.NDArray[np.float64]
 
 _MOST_LAGS = 12
-_ONLY_RESIDUALS = 2.0  # for enhanced frames whose raw noise is not known
+_BLOCK_PX = 4
+
+NETWORK_FACTOR = 1.5
+"""Times the bound: error of an enhanced frame, beside that seen in the residuals."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,10 @@ class SphereErrors:
     t_min: float
 
 
-def estimate_covariance(jacobian: Floats, residuals: Floats) -> tuple[Floats, float]:
-    """Covariance of least-squares parameters under correlated errors (Newey and West 1987).
+def estimate_covariance(
+    jacobian: Floats, residuals: Floats, least_inflation: float = 1.0
+) -> tuple[Floats, float]:
+    """Covariance of least-squares parameters, inflated by the correlation of the residuals.
 
     Parameters
     ----------
@@ -40,6 +45,8 @@ def estimate_covariance(jacobian: Floats, residuals: Floats) -> tuple[Floats, fl
         Of the residuals, (samples, parameters).
     residuals
         At the solution (samples,).
+    least_inflation
+        Inflation of the variance that is known beforehand, as of `measure_inflation`.
 
     Returns
     -------
@@ -63,13 +70,13 @@ def estimate_covariance(jacobian: Floats, residuals: Floats) -> tuple[Floats, fl
     total = float(residuals @ residuals)
     if total == 0:
         return np.zeros((p, p)), float(n - p)
-    inflation, correlation = 1.0, 0.0
+    correlation = 0.0
     for lag in range(1, lags + 1):
         r = float(residuals[lag:] @ residuals[:-lag]) / total
         if r <= 1 / math.sqrt(n):  # what follows is chance
             break
         correlation += r
-    inflation += 2 * correlation
+    inflation = max(1 + 2 * correlation, least_inflation)
     plain = inverse * (total / max(n - p, 1)) * inflation
     return plain / np.outer(scale, scale), max(1.0, n / inflation - p)
 
@@ -108,9 +115,46 @@ def bound_sphere(
     at = np.array([0.0, radius, contrast, 1.0])
     steps = np.array([0.02 * pixel, 0.005 * radius, 0.01 * contrast, 1e-3])
     slope = np.stack(
-        [(mean(at + move) - mean(at - move)) / (2 * step) for move, step in zip(np.diag(steps), steps, strict=True)]
+        [
+            (mean(at + move) - mean(at - move)) / (2 * step)
+            for move, step in zip(np.diag(steps), steps, strict=True)
+        ]
     )
     weight = 1 / mean(at) if poisson else 1.0
     covariance = np.linalg.inv(((slope * weight) @ slope.T)) * noise**2
     x, r, k = np.sqrt(np.maximum(np.diag(covariance)[:3], 0))
     return SphereErrors(float(x), float(2 * r), float(math.exp(-contrast) * k))
+
+
+def measure_raw_noise(frame: npt.NDArray[np.generic]) -> float:
+    """Noise of a pixel of a raw frame relative to its mean level (r.m.s.), as it counts over some pixels.
+
+    From differences of neighbouring blocks of 4 px, times 4: the noise of single pixels would leave out what
+    the camera spreads over neighbours and along read-out lines.
+
+    Parameters
+    ----------
+    frame
+        (rows, columns) [counts], without offset.
+
+    Raises
+    ------
+    ValueError
+        For frames too small or without signal.
+    """
+    pixels = np.asarray(frame, np.float64)
+    if pixels.ndim != 2 or min(pixels.shape) < 3 * _BLOCK_PX:
+        raise ValueError(
+            f"noise is measured on a frame of at least {3 * _BLOCK_PX} px a side, got {pixels.shape}"
+        )
+    rows, cols = (n // _BLOCK_PX for n in pixels.shape)
+    blocks = (
+        pixels[: rows * _BLOCK_PX, : cols * _BLOCK_PX].reshape(rows, _BLOCK_PX, cols, _BLOCK_PX).mean((1, 3))
+    )
+    level = float(np.nanmedian(blocks)) if np.isfinite(blocks).any() else 0.0
+    # to both sides at once: neither slopes nor a background that bends in one direction count
+    bends = blocks[:-1, :-1] - blocks[1:, :-1] - blocks[:-1, 1:] + blocks[1:, 1:]
+    bends = bends[np.isfinite(bends)]
+    if not (level > 0 and bends.size):
+        raise ValueError("no signal in the raw frame")
+    return float(np.median(np.abs(bends)) / 0.6745 / 2 * _BLOCK_PX / level)

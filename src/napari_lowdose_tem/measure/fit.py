@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.measure import start as guess
-from napari_lowdose_tem.measure.errors import bound_sphere, estimate_covariance
-from napari_lowdose_tem.measure.profile import Profile
+from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere, estimate_covariance
+from napari_lowdose_tem.measure.profile import Profile, measure_inflation
 from napari_lowdose_tem.measure.result import Background, FitOptions, Measurement, Particle
 from napari_lowdose_tem.measure.sphere import OVERSAMPLING, model_line
 from napari_lowdose_tem.measure.widths import measure_edge, measure_pseudo_diameter
@@ -29,6 +29,14 @@ _SIGMA_PX = (0.29, 8.0)  # the pixel itself blurs by 1/√12
 _CONTRAST = (0.003, 8.0)
 _STRETCH = (1.0, 25.0)
 _SMALLEST_RADIUS_PX = 1.0
+_NETWORK_BLUR_PX, _NETWORK_BLUR_SPREAD = 1.4, 0.3  # of edges in enhanced frames; spread of its logarithm
+_NETWORK_NOISE = 0.02  # of the background
+_MOST_SUGGESTED = 4
+_GAIN = 0.6  # one sphere more must leave less than this of the misfit
+_FLAT = 0.02  # misfit of one sphere that is good enough, of its depth
+_LEAST_SHARE = 0.12  # of the strongest sphere's depth
+_LEAST_GAP = 0.35  # of two centres, in radii of the smaller sphere
+_LARGEST_RATIO = 5.0  # of the radii
 _BEYOND = 1.15  # radii from a centre on, there is background
 
 
@@ -53,6 +61,7 @@ class _Fitted:
     position: Floats
     curve: Floats
     used: Mask
+    misfit: float = 0.0  # r.m.s., of the background
     notes: tuple[str, ...] = ()
 
 
@@ -83,23 +92,50 @@ def fit_profile(
         return Measurement(profile.unit, options.model, options.rule, refused=str(refusal))
 
 
-def suggest_particles(profile: Profile) -> int:
-    """Suggest how many particles a line crosses, at least 1."""
-    base = guess.guess_background(profile)
-    if not (np.isfinite(base).all() and (base > 0).all()):
+def suggest_particles(profile: Profile, options: FitOptions | None = None) -> int:
+    """Suggest how many particles a line crosses, at least 1: the fewest spheres that explain the profile."""
+    options = replace(options or FitOptions(), model="full")
+    try:
+        profile = _take_part(profile, options.background)
+        base, known = _find_background(profile, options.background)
+        return _count(profile, guess.find_starts(profile, base, _MOST_SUGGESTED), base, known, options)
+    except _RefusedError:
         return 1
-    return _count(profile, base, guess.find_starts(profile, base))
 
 
-def _count(profile: Profile, base: Floats, starts: list[guess.Start]) -> int:
-    return guess.choose_count(starts, guess.measure_noise(profile.intensity / base))
+def _count(
+    profile: Profile, starts: list[guess.Start], base: Floats, known: _Known | None, options: FitOptions
+) -> int:
+    """Fit one sphere more as long as that explains most of what was left."""
+    noise = guess.measure_noise(profile.intensity / base)
+    best, left = 1, math.inf
+    for count, start in enumerate(starts, 1):
+        try:
+            if not (start.contrasts > 0).all():
+                break
+            fitted = _fit_full(profile, start, known, options)
+        except _RefusedError:
+            continue  # neighbours may not look like one sphere
+        depths = -np.expm1(-(fitted.contrasts if fitted.contrasts is not None else np.ones(count)))
+        gaps = np.diff(np.sort(fitted.centers))
+        apart = bool((gaps > _LEAST_GAP * fitted.radii.min()).all())
+        even = (
+            depths.min() > _LEAST_SHARE * depths.max()
+            and fitted.radii.max() < _LARGEST_RATIO * fitted.radii.min()
+        )
+        if count > 1 and not (apart and even and fitted.misfit < _GAIN * left):
+            break
+        best, left = count, fitted.misfit
+        if left < max(1.5 * noise, _FLAT * float(depths.max())):
+            break
+    return best
 
 
 def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> Measurement:
     profile = _take_part(profile, options.background)
     base, known = _find_background(profile, options.background)
-    starts = guess.find_starts(profile, base, *([options.particles] if options.particles else []))
-    count = options.particles or _count(profile, base, starts)
+    starts = guess.find_starts(profile, base, options.particles or _MOST_SUGGESTED)
+    count = options.particles or _count(profile, starts, base, known, replace(options, model="full"))
     start = starts[count - 1]
     if not (start.contrasts > 0).all():
         raise _RefusedError(
@@ -111,8 +147,9 @@ def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> 
         fitted = _fit_full(profile, start, known, options)
     else:
         fitted = _fit_arcs(profile, start, base, known, options)
+    if options.is_enhanced:
+        fitted = _add_network_error(profile, fitted, raw_noise)
     _check(profile, fitted)
-    fitted = _add_network_error(profile, fitted, options, raw_noise)
     return _report(profile, fitted, options)
 
 
@@ -143,7 +180,9 @@ def _take_part(profile: Profile, segments: Sequence[tuple[float, float]]) -> Pro
     return replace(profile, intensity=intensity)
 
 
-def _find_background(profile: Profile, segments: Sequence[tuple[float, float]]) -> tuple[Floats, _Known | None]:
+def _find_background(
+    profile: Profile, segments: Sequence[tuple[float, float]]
+) -> tuple[Floats, _Known | None]:
     """Background at every sample, and what is known of it where the user marked some."""
     x = profile.position - profile.length / 2
     known = None
@@ -160,9 +199,7 @@ def _find_background(profile: Profile, segments: Sequence[tuple[float, float]]) 
         base = known.background.level + known.background.slope * x
     else:
         finite = np.isfinite(profile.intensity)
-        whole = replace(
-            profile, position=profile.position[finite], intensity=profile.intensity[finite]
-        )
+        whole = replace(profile, position=profile.position[finite], intensity=profile.intensity[finite])
         base = np.interp(profile.position, whole.position, guess.guess_background(whole))
     if not (base > 0).all():
         raise _RefusedError(
@@ -187,13 +224,15 @@ def _fit_level(profile: Profile, inside: Mask, segments: tuple[tuple[float, floa
         ).x
     covariance = np.zeros((2, 2))
     if len(x) > design.shape[1]:
-        found, _ = estimate_covariance(design, y - design @ first)
+        found, _ = estimate_covariance(design, y - design @ first, measure_inflation(profile))
         covariance[: len(first), : len(first)] = found
     level, slope = (float(v) for v in np.append(first, 0.0)[:2])
     return _Known(Background(level, math.sqrt(covariance[0, 0]), slope, segments), covariance)
 
 
-def _find_segments(profile: Profile, centers: Floats, radii: Floats, blur: float) -> tuple[tuple[float, float], ...]:
+def _find_segments(
+    profile: Profile, centers: Floats, radii: Floats, blur: float
+) -> tuple[tuple[float, float], ...]:
     """Stretches of the line beyond all particles [unit]."""
     beyond = _mark_background(profile, centers, radii, blur)
     edges = np.flatnonzero(np.diff(np.r_[False, beyond, False].astype(int)))
@@ -219,7 +258,9 @@ def _fit_full(profile: Profile, start: guess.Start, known: _Known | None, option
     finite = np.isfinite(profile.intensity)
     data = profile.intensity[finite]
     x = (profile.position - length / 2) / length
-    level = float(np.median(guess.guess_background(profile)[finite])) if known is None else known.background.level
+    level = (
+        float(np.median(guess.guess_background(profile)[finite])) if known is None else known.background.level
+    )
     level = level if level > 0 else float(np.max(data))
     unit = level or 1.0
     stretched = not options.offset_known
@@ -234,16 +275,17 @@ def _fit_full(profile: Profile, start: guess.Start, known: _Known | None, option
 
     def model(values: Floats) -> Floats:
         centers, radii, contrasts, sigma, height, slope, stretch = split(values)
-        transmission = model_line(profile.position, centers, radii, contrasts, sigma, profile.width)
+        transmission = _model(profile, profile.position, centers, radii, contrasts, sigma)
         return np.asarray((height + slope * x) * (1 - stretch * (1 - transmission)))
-
-    weights = None
-    if known is not None and (noise := guess.measure_noise(profile.intensity) / unit) > 0:
-        # the marked background is in the profile already, once; its line holds level and slope
-        weights = noise
 
     def misfit(values: Floats) -> Floats:
         return np.asarray((model(values)[finite] * unit - data) / unit)
+
+    def misfit_and_blur(values: Floats) -> Floats:
+        # a network draws edges of its own; without some knowledge of its blur one line cannot tell blur,
+        # contrast and diameter apart
+        blur = (values[3 * count] - math.log(_NETWORK_BLUR_PX * pixel)) / _NETWORK_BLUR_SPREAD
+        return np.append(misfit(values), _NETWORK_NOISE * blur)
 
     low_sigma, high_sigma = (
         _SIGMA_PX[0] * pixel,
@@ -267,21 +309,23 @@ def _fit_full(profile: Profile, start: guess.Start, known: _Known | None, option
         first, low, high, scale = (
             [*first, 0.3], [*low, math.log(_STRETCH[0])], [*high, math.log(_STRETCH[1])], [*scale, 0.2]
         )  # fmt: skip
-    del weights
     found = least_squares(
-        misfit, np.clip(first, np.add(low, 1e-6), np.subtract(high, 1e-6)), bounds=(low, high), x_scale=scale,
+        misfit_and_blur if options.is_enhanced else misfit, np.clip(first, np.add(low, 1e-6), np.subtract(high, 1e-6)), bounds=(low, high), x_scale=scale,
         max_nfev=80, xtol=1e-10, ftol=1e-12, gtol=1e-14,
     )  # fmt: skip
     values = found.x
     centers, radii, contrasts, sigma, height, slope, stretch = split(values)
     _check_bounds(values, low, high, count, sigma, radii, low_sigma)
+    residuals = misfit(values)
     jacobian = _differentiate(misfit, values, np.asarray(scale) * 1e-3)
     # a blur at its lower bound is known: that of the pixel
     free = np.ones(len(values), bool)
     free[3 * count] = sigma > 1.02 * low_sigma
     try:
         covariance = np.zeros((len(values),) * 2)
-        covariance[np.ix_(free, free)], dof = estimate_covariance(jacobian[:, free], found.fun)
+        covariance[np.ix_(free, free)], dof = estimate_covariance(
+            jacobian[:, free], residuals, measure_inflation(profile)
+        )
     except np.linalg.LinAlgError:
         raise _RefusedError(
             f"the profile does not determine {count} particle{'s' * (count > 1)}; "
@@ -294,8 +338,8 @@ def _fit_full(profile: Profile, start: guess.Start, known: _Known | None, option
         transform[2 * i, center], transform[2 * i + 1, log_radius] = 1.0, radii[i]
     fine = np.linspace(0, length, (len(profile.position) - 1) * OVERSAMPLING + 1)
     base_fine = unit * (height + slope * (fine / length - 0.5))
-    curve = model_line(fine, centers, radii, contrasts, sigma, profile.width, 1 if sigma > pixel else 2)
-    scatter = math.sqrt(float(found.fun @ found.fun) / max(len(data) - len(values), 1))
+    curve = _model(profile, fine, centers, radii, contrasts, sigma, 1)
+    scatter = math.sqrt(float(residuals @ residuals) / max(len(data) - len(values), 1))
     return _Fitted(
         centers=centers,
         radii=radii,
@@ -310,20 +354,44 @@ def _fit_full(profile: Profile, start: guess.Start, known: _Known | None, option
         covariance=transform @ covariance @ transform.T,
         contrast_se=contrasts * np.sqrt(np.diag(covariance)[places[:, 2]]),
         dof=dof,
-        significance=_weigh_dips(profile, centers, radii, contrasts * stretch, sigma, scatter, len(data) / (dof + len(values))),
+        significance=_weigh_dips(
+            profile, centers, radii, contrasts * stretch, sigma, scatter, len(data) / (dof + len(values))
+        ),
         base=unit * (height + slope * x),
         position=fine,
         curve=base_fine * (1 - stretch * (1 - curve)),
         used=finite,
+        misfit=float(np.sqrt(np.mean(residuals**2))),
     )
 
 
+def _model(
+    profile: Profile,
+    position: Floats,
+    centers: Sequence[float] | Floats,
+    radii: Sequence[float] | Floats,
+    contrasts: Sequence[float] | Floats,
+    sigma: float,
+    oversampling: int = OVERSAMPLING,
+) -> Floats:
+    return model_line(
+        position, tuple(centers), tuple(radii), tuple(contrasts), sigma, profile.width, oversampling,
+        profile.across_excess,
+    )  # fmt: skip
+
+
 def _weigh_dips(
-    profile: Profile, centers: Floats, radii: Floats, contrasts: Floats, sigma: float, scatter: float, inflation: float
+    profile: Profile,
+    centers: Floats,
+    radii: Floats,
+    contrasts: Floats,
+    sigma: float,
+    scatter: float,
+    inflation: float,
 ) -> Floats:
     """Depth of each dip over its standard error, as a matched filter sees it."""
     dips = [
-        1 - model_line(profile.position, (c,), (r,), (k,), sigma, profile.width)
+        1 - _model(profile, profile.position, (c,), (r,), (k,), sigma)
         for c, r, k in zip(centers, radii, contrasts, strict=True)
     ]
     strength = np.sqrt([float(dip @ dip) for dip in dips])
@@ -336,7 +404,13 @@ def _differentiate(function: Callable[[Floats], Floats], at: Floats, steps: Floa
 
 
 def _check_bounds(
-    values: Floats, low: Sequence[float], high: Sequence[float], count: int, sigma: float, radii: Floats, low_sigma: float
+    values: Floats,
+    low: Sequence[float],
+    high: Sequence[float],
+    count: int,
+    sigma: float,
+    radii: Floats,
+    low_sigma: float,
 ) -> None:
     span = np.subtract(high, low)
     stuck = (values - low < 1e-4 * span) | (np.subtract(high, values) < 1e-4 * span)
@@ -382,7 +456,7 @@ def _fit_arcs(
     covariance = np.zeros((2 * len(arcs),) * 2)
     spread = np.sqrt(np.diag(level.covariance))
     for i, arc in enumerate(arcs):
-        own, dof = arc.covariance()
+        own, dof = arc.covariance(measure_inflation(profile))
         part = slice(2 * i, 2 * i + 2)
         covariance[part, part] = own
     # an error of the background moves all particles together
@@ -457,15 +531,23 @@ class _Arc:
             )
         transmission = profile.intensity[inside] / base[inside]
         if model == "exponential" and (transmission <= 0).any():
-            raise _RefusedError("intensities at or below zero have no logarithm; use the full fit, or average")
+            raise _RefusedError(
+                "intensities at or below zero have no logarithm; use the full fit, or average"
+            )
         z = np.log(transmission) ** 2 if model == "exponential" else (1 - transmission) ** 2
         u = profile.position[inside] - center
         design = np.stack([np.ones_like(u), u, u**2], axis=1)
-        weight = 1.0
-        coefficients = np.linalg.lstsq(design * weight, z * weight, rcond=None)[0]
+        coefficients = np.linalg.lstsq(design, z, rcond=None)[0]
+        if model == "paper":
+            # the error of a square grows with its root
+            weight = 1 / np.sqrt(np.maximum(design @ coefficients, 0.05 * z.max()))[:, None]
+            design, z = design * weight, z * weight[:, 0]
+            coefficients = np.linalg.lstsq(design, z, rcond=None)[0]
         a, b, c = coefficients
         if not (c < 0 and a - b**2 / (4 * c) > 0):
-            raise _RefusedError("the points near the centre do not bend like a dip; draw the line across a particle")
+            raise _RefusedError(
+                "the points near the centre do not bend like a dip; draw the line across a particle"
+            )
         return cls(model, inside, center, coefficients, design, z - design @ coefficients)
 
     @property
@@ -484,15 +566,18 @@ class _Arc:
         peak = math.sqrt(a - b**2 / (4 * c))
         return float(-math.expm1(-peak) if self.model == "exponential" else peak)
 
-    def covariance(self) -> tuple[Floats, float]:
+    def covariance(self, inflation: float) -> tuple[Floats, float]:
         """Of centre and radius, and the degrees of freedom."""
         if len(self.residuals) <= 3:
             raise _RefusedError("too few samples near the centre for an error")
-        own, dof = estimate_covariance(self.design, self.residuals)
+        own, dof = estimate_covariance(self.design, self.residuals, inflation)
         a, b, c = self.coefficients
         r = self.radius
         slope = np.array(
-            [[0, -1 / (2 * c), b / (2 * c**2)], [-1 / (2 * c * r), b / (4 * c**2 * r), (a / c**2 - b**2 / (2 * c**3)) / (2 * r)]]
+            [
+                [0, -1 / (2 * c), b / (2 * c**2)],
+                [-1 / (2 * c * r), b / (4 * c**2 * r), (a / c**2 - b**2 / (2 * c**3)) / (2 * r)],
+            ]
         )
         return slope @ own @ slope.T, dof
 
@@ -544,10 +629,32 @@ def _check(profile: Profile, fitted: _Fitted) -> None:
             )
 
 
-def _add_network_error(
-    profile: Profile, fitted: _Fitted, options: FitOptions, raw_noise: float | None
-) -> _Fitted:
-    return fitted
+def _add_network_error(profile: Profile, fitted: _Fitted, raw_noise: float | None) -> _Fitted:
+    """Enlarge the errors to what the electrons of the raw frame allow."""
+    if raw_noise is None:
+        note = (
+            "errors from the residuals of an enhanced frame, doubled; with the raw frame they would be those the "
+            "electrons allow"
+        )
+        contrast_se = None if fitted.contrast_se is None else 2 * fitted.contrast_se
+        return replace(
+            fitted, covariance=4 * fitted.covariance, contrast_se=contrast_se, notes=(*fitted.notes, note)
+        )
+    covariance = fitted.covariance.copy()
+    contrasts = fitted.contrasts if fitted.contrasts is not None else np.zeros(len(fitted.radii))
+    contrast_se = np.zeros(len(contrasts)) if fitted.contrast_se is None else fitted.contrast_se.copy()
+    for i, (radius, contrast) in enumerate(zip(fitted.radii.tolist(), contrasts.tolist(), strict=True)):
+        sigma = fitted.sigma or _NETWORK_BLUR_PX * profile.pixel
+        try:
+            bound = bound_sphere(radius, contrast, sigma, profile.pixel, raw_noise)
+        except np.linalg.LinAlgError:
+            raise _RefusedError("the electrons of the raw frame do not show this particle") from None
+        covariance[2 * i, 2 * i] += (NETWORK_FACTOR * bound.center) ** 2
+        covariance[2 * i + 1, 2 * i + 1] += (NETWORK_FACTOR * bound.diameter / 2) ** 2
+        contrast_se[i] = math.hypot(contrast_se[i], NETWORK_FACTOR * bound.t_min * math.exp(contrast))
+    return replace(
+        fitted, covariance=covariance, contrast_se=None if fitted.contrast_se is None else contrast_se
+    )
 
 
 def _report(profile: Profile, fitted: _Fitted, options: FitOptions) -> Measurement:
@@ -563,7 +670,7 @@ def _report(profile: Profile, fitted: _Fitted, options: FitOptions) -> Measureme
         if fitted.sigma is not None and contrast is not None:
             # a neighbour's side is not this one's edge
             x = fitted.position
-            depth = 1 - model_line(x, (center,), (radius,), (contrast,), fitted.sigma, profile.width, 1)
+            depth = 1 - _model(profile, x, (center,), (radius,), (contrast,), fitted.sigma, 1)
         peak = float(np.interp(center, x, depth))
         if options.rule == "first_crossing":
             across = measure_pseudo_diameter(profile.position, depth_of_data, center, options.rule, peak)

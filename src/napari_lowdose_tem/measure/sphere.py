@@ -31,6 +31,7 @@ def model_line(
     sigma: float,
     width: float = 0.0,
     oversampling: int = OVERSAMPLING,
+    across_excess: float = 0.0,
 ) -> Floats:
     """Transmission along a line through the centres of spheres.
 
@@ -46,13 +47,15 @@ def model_line(
         Over which the image is averaged across the line [the same unit].
     oversampling
         Cells a sample.
+    across_excess
+        Variance by which the blur across the line is larger than along it: pixels need not be square.
     """
     step = float(position[1] - position[0]) / oversampling
     reach = max(1, math.ceil(_REACH_SIGMAS * sigma / step))
     edges = float(position[0]) + step * (
         np.arange(-reach, (len(position) - 1) * oversampling + reach + 2) - 0.5
     )
-    across, weights = _place_nodes(sigma, width)
+    across, weights = _place_nodes(math.sqrt(max(sigma**2 + across_excess, 0.0)), width)
     exponent = np.zeros((len(across), len(edges) - 1))
     for center, radius, contrast in zip(centers, radii, contrasts, strict=True):
         first, last = np.searchsorted(edges, (center - radius, center + radius))

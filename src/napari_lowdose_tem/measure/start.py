@@ -23,9 +23,6 @@ _SMALLEST_RADIUS_PX = 1.5
 _BLUR = 1.2  # samples
 _LOWEST = 0.02  # of the background
 _ENDS = 0.12  # of the line, at either end
-_LEAST_SHARE = 0.12  # of the strongest sphere's depth
-_GAIN = 0.3  # one sphere more must leave less than this of the misfit
-_FLAT = 0.03  # misfit not worth another sphere, of the deepest point
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,21 +80,6 @@ def find_starts(profile: Profile, background: Floats, most: int = MOST_PARTICLES
             Start(center[picked], radius[picked], contrasts[order], misfit, float(np.max(y, initial=0)))
         )
     return starts
-
-
-def choose_count(starts: list[Start], noise: float) -> int:
-    """Choose how many spheres are worth it: each must explain most of what was left, and be no mere speck.
-
-    `noise` is that of y, r.m.s.
-    """
-    count = 1
-    for start, more in zip(starts, starts[1:], strict=False):
-        speck = more.contrasts.min() < _LEAST_SHARE * more.contrasts.max()
-        enough = start.misfit < max(_FLAT * start.depth, 1.5 * noise)
-        if enough or speck or more.misfit**2 > _GAIN * start.misfit**2 + 0.7 * noise**2:
-            break
-        count += 1
-    return count
 
 
 def measure_noise(values: Floats) -> float:

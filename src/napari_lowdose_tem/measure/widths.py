@@ -13,7 +13,9 @@ FRACTION = 0.1
 """Of the depth, where the pseudo-diameter ends by the rule "fraction"."""
 
 
-def find_crossings(position: Floats, depth: Floats, center: float, level: float) -> tuple[float, float] | None:
+def find_crossings(
+    position: Floats, depth: Floats, center: float, level: float
+) -> tuple[float, float] | None:
     """Positions left and right of `center` where the depth first falls to `level`; None where it does not."""
     middle = int(np.argmin(np.abs(position - center)))
     ends = []
