@@ -1,10 +1,12 @@
 """Lines on frames: profiles, diameters, edges and separations with their errors."""
 
+from napari_lowdose_tem.measure.counts import fit_counts
 from napari_lowdose_tem.measure.errors import measure_raw_noise
 from napari_lowdose_tem.measure.fit import fit_profile, suggest_particles
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
 from napari_lowdose_tem.measure.result import Background, FitOptions, Measurement, Particle
-from napari_lowdose_tem.measure.window import SphereFit, fit_counts, fit_sphere, snap_to_center
+from napari_lowdose_tem.measure.sphere_fit import fit_sphere, snap_to_center
+from napari_lowdose_tem.measure.window import SphereFit
 
 __all__ = [
     "Background",

@@ -1,9 +1,9 @@
 """Standard errors: from residuals whose errors are correlated, and from what the electrons allow.
 
-A network's output is smooth, so that its residuals hardly show its errors. What it can know is bounded by the
-electrons of the frame it was made from: to the error from the residuals comes, for such frames, a multiple of the
-Cramér–Rao bound of the same sphere at the noise of the raw frame. The multiple is calibrated on simulated frames of
-known truth (docs/measurement.md).
+A network's output is smooth, so that its residuals hardly show its errors. What it can know is bounded by
+the electrons of the frame it was made from: to the error from the residuals comes, for such frames, a
+multiple of the Cramér–Rao bound of the same sphere at the noise of the raw frame. The multiple is calibrated
+on simulated frames of known truth (docs/measurement.md).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def estimate_covariance(
         correlation += r
     inflation = max(1 + 2 * correlation, least_inflation)
     plain = inverse * (total / max(n - p, 1)) * inflation
-    return plain / np.outer(scale, scale), max(1.0, n / inflation - p)
+    return np.asarray(plain / np.outer(scale, scale)), max(1.0, n / inflation - p)
 
 
 def bound_sphere(
@@ -121,7 +121,7 @@ def bound_sphere(
         ]
     )
     weight = 1 / mean(at) if poisson else 1.0
-    covariance = np.linalg.inv(((slope * weight) @ slope.T)) * noise**2
+    covariance = np.linalg.inv((slope * weight) @ slope.T) * noise**2
     x, r, k = np.sqrt(np.maximum(np.diag(covariance)[:3], 0))
     return SphereErrors(float(x), float(2 * r), float(math.exp(-contrast) * k))
 

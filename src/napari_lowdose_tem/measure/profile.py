@@ -63,8 +63,8 @@ class Profile:
     """Intensity along a line.
 
     `position` (n,) [unit] runs from the line's start, `intensity` (n,) is the mean over the width, NaN where
-    the frame has no pixel. `unit` is "nm", or "px" for a frame without calibration; `pixel_size` (row, column)
-    [unit/px], `width` [unit]; `shape` of the frame (rows, columns) [px].
+    the frame has no pixel. `unit` is "nm", or "px" for a frame without calibration; `pixel_size` (row,
+    column) [unit/px], `width` [unit]; `shape` of the frame (rows, columns) [px].
     """
 
     position: Floats
@@ -170,8 +170,8 @@ def sample_line(
 def measure_inflation(profile: Profile) -> float:
     """Factor by which sampling between pixels inflates the variance of means over the samples.
 
-    Samples of a line that runs askew share pixels; white noise of the pixels is then correlated along the line.
-    The factor is 1 + 2 Σ ρ over the lags, from the spline's own weights on a middle part of the line.
+    Samples of a line that runs askew share pixels; white noise of the pixels is then correlated along the
+    line. The factor is 1 + 2 Σ ρ over the lags, from the spline's own weights on a middle part of the line.
     """
     n = min(len(profile.position), _PART)
     first = (len(profile.position) - n) // 2
@@ -213,7 +213,7 @@ def _tabulate_kernel() -> tuple[Floats, Floats]:
 
 
 def _interpolate(pixels: npt.NDArray[Any], places: Floats) -> Floats:
-    """Cubic-spline values at (2, …) rows and columns [px]; NaN beside pixels that are not finite or missing."""
+    """Cubic-spline values at (2, …) rows and columns [px]; NaN where pixels are missing or not finite."""
     low = np.maximum(np.floor(places.min((1, 2))).astype(int) - _REACH_PX, 0)
     high = np.minimum(np.ceil(places.max((1, 2))).astype(int) + _REACH_PX + 1, pixels.shape)
     window = np.asarray(pixels[low[0] : high[0], low[1] : high[1]], np.float64)

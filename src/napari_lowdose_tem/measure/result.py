@@ -66,8 +66,8 @@ class Particle:
 
     `center` runs from the line's start. `diameter_ci95` is the interval that holds the diameter in 95 of 100
     cases. `pseudo_diameter` D ends where the profile meets the background; `edge_total` = D − d is what the
-    paper calls edge width, `edge_per_side` half of it; `edge_sigma` the fitted Gaussian blur; `edge_10_90` the
-    way from a tenth to nine tenths of the depth, mean of both sides. `t_min` is the transmission at the
+    paper calls edge width, `edge_per_side` half of it; `edge_sigma` the fitted Gaussian blur; `edge_10_90`
+    the way from a tenth to nine tenths of the depth, mean of both sides. `t_min` is the transmission at the
     centre.
     """
 

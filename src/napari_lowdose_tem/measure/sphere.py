@@ -1,9 +1,9 @@
 """The image of spheres: exponential contrast of the chord, blurred, along a line and around a centre.
 
 A sphere of radius r transmits T(ρ) = exp(-2√(r² - ρ²)/λ) at the distance ρ from its centre, at its centre
-T_min = exp(-K) with K = 2r/λ; overlapping spheres multiply. A Gaussian σ stands for optics and pixel. Across the
-line the blur is taken at Gauss–Hermite nodes, along it on a fine grid of cells whose mean chord is known in closed
-form, so that the model is smooth in all parameters although the chord's edge is not.
+T_min = exp(-K) with K = 2r/λ; overlapping spheres multiply. A Gaussian σ stands for optics and pixel. Across
+the line the blur is taken at Gauss–Hermite nodes, along it on a fine grid of cells whose mean chord is known
+in closed form, so that the model is smooth in all parameters although the chord's edge is not.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 OVERSAMPLING = 6
 _NODES = 13

@@ -1,7 +1,7 @@
 """First guesses: how many spheres a profile shows, where, and how large.
 
-y = -ln(I/B) is the sum of the chords over λ, linear in 1/λ. Spheres of a coarse set of places and radii are tried
-one by one, two by two (then one more at a time), each with its best 1/λ ≥ 0; no fit can start closer for so little.
+y = -ln(I/B) is the sum of the chords over λ, linear in 1/λ. Spheres of a coarse set of places and radii are
+tried one by one, two by two, then one more at a time, each with its best 1/λ ≥ 0.
 """
 
 from __future__ import annotations
@@ -27,13 +27,11 @@ _ENDS = 0.12  # of the line, at either end
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Spheres to start from: places and radii [unit], K; `misfit` of y (r.m.s.), `depth` its largest value."""
+    """Spheres to start from: places and radii [unit], K."""
 
     centers: Floats
     radii: Floats
     contrasts: Floats
-    misfit: float
-    depth: float
 
 
 def guess_background(profile: Profile) -> Floats:
@@ -73,12 +71,10 @@ def find_starts(profile: Profile, background: Floats, most: int = MOST_PARTICLES
     chosen: list[int] = []
     for n in range(1, most + 1):
         chosen = _choose_pair(atoms, y) if n == 2 else _choose_next(atoms, y, chosen)
-        contrasts, misfit = _solve(atoms[chosen], y)
+        contrasts = _solve(atoms[chosen], y)
         order = np.argsort(center[chosen])
         picked = np.asarray(chosen)[order]
-        starts.append(
-            Start(center[picked], radius[picked], contrasts[order], misfit, float(np.max(y, initial=0)))
-        )
+        starts.append(Start(center[picked], radius[picked], contrasts[order]))
     return starts
 
 
@@ -124,13 +120,11 @@ def _choose_pair(atoms: Floats, y: Floats) -> list[int]:
 def _choose_next(atoms: Floats, y: Floats, chosen: list[int]) -> list[int]:
     left = y
     if chosen:
-        contrasts, _ = _solve(atoms[chosen], y)
-        left = y - contrasts @ atoms[chosen]
+        left = y - _solve(atoms[chosen], y) @ atoms[chosen]
     return [*chosen, int(np.argmax((atoms @ left) / np.sqrt((atoms**2).sum(1))))]
 
 
-def _solve(atoms: Floats, y: Floats) -> tuple[Floats, float]:
+def _solve(atoms: Floats, y: Floats) -> Floats:
     from scipy.optimize import nnls
 
-    contrasts, _ = nnls(atoms.T, y)
-    return contrasts, float(np.sqrt(np.mean((y - contrasts @ atoms) ** 2)))
+    return np.asarray(nnls(atoms.T, y)[0])

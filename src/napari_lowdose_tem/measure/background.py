@@ -1,0 +1,112 @@
+"""The background of a profile: by the user's marks, or beyond the particles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.measure import start as guess
+from napari_lowdose_tem.measure.errors import estimate_covariance
+from napari_lowdose_tem.measure.fitted import RefusedError
+from napari_lowdose_tem.measure.profile import Profile, measure_inflation
+from napari_lowdose_tem.measure.result import Background
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_LEAST_SAMPLES = 8
+_BEYOND = 1.15  # radii from a centre on, there is background
+
+
+@dataclass(frozen=True)
+class Known:
+    """Background that was measured beforehand: level at the middle and slope, with their covariance."""
+
+    background: Background
+    covariance: Floats
+
+
+def take_part(profile: Profile, segments: Sequence[tuple[float, float]]) -> Profile:
+    """Leave out samples without a value, and what lies beyond the outermost stretches of background."""
+    intensity = profile.intensity
+    if segments:
+        low, high = min(a for a, _ in segments), max(b for _, b in segments)
+        inside = (profile.position >= low - 1e-9) & (profile.position <= high + 1e-9)
+        intensity = np.where(inside, intensity, np.nan)
+    finite = np.isfinite(intensity)
+    n = int(finite.sum())
+    if n < _LEAST_SAMPLES:
+        raise RefusedError(
+            f"{n} samples with a value on the line; at least {_LEAST_SAMPLES} are needed, draw it longer"
+        )
+    return replace(profile, intensity=intensity)
+
+
+def find_background(profile: Profile, segments: Sequence[tuple[float, float]]) -> tuple[Floats, Known | None]:
+    """Background at every sample, and what is known of it where the user marked some."""
+    x = profile.position - profile.length / 2
+    known = None
+    if segments:
+        inside = np.zeros(len(x), bool)
+        for low, high in segments:
+            inside |= (profile.position >= low - 1e-9) & (profile.position <= high + 1e-9)
+        inside &= np.isfinite(profile.intensity)
+        if inside.sum() < 3:
+            raise RefusedError(
+                f"the stretches of background hold {int(inside.sum())} samples; mark at least 3"
+            )
+        known = fit_level(profile, inside, tuple(segments))
+        base = known.background.level + known.background.slope * x
+    else:
+        finite = np.isfinite(profile.intensity)
+        whole = replace(profile, position=profile.position[finite], intensity=profile.intensity[finite])
+        base = np.interp(profile.position, whole.position, guess.guess_background(whole))
+    if not (base > 0).all():
+        raise RefusedError(
+            "the background is not above zero; contrast needs counts or transmission, with the dark level "
+            "subtracted"
+        )
+    return base, known
+
+
+def fit_level(profile: Profile, inside: Mask, segments: tuple[tuple[float, float], ...]) -> Known:
+    """Line through samples of background, outliers held down; level alone where they lie on one side."""
+    from scipy.optimize import least_squares
+
+    x, y = profile.position[inside] - profile.length / 2, profile.intensity[inside]
+    slanted = float(np.ptp(x)) > 0.4 * profile.length and len(x) >= 5
+    design = np.stack([np.ones_like(x), x] if slanted else [np.ones_like(x)], axis=1)
+    scatter = float(np.median(np.abs(y - np.median(y)))) / 0.6745
+    first = np.linalg.lstsq(design, y, rcond=None)[0]
+    if scatter > 0:
+        first = least_squares(
+            lambda v: (design @ v - y) / scatter, first, loss="huber", f_scale=1.5, x_scale="jac"
+        ).x
+    covariance = np.zeros((2, 2))
+    if len(x) > design.shape[1]:
+        found, _ = estimate_covariance(design, y - design @ first, measure_inflation(profile))
+        covariance[: len(first), : len(first)] = found
+    level, slope = (float(v) for v in np.append(first, 0.0)[:2])
+    return Known(Background(level, math.sqrt(covariance[0, 0]), slope, segments), covariance)
+
+
+def find_segments(
+    profile: Profile, centers: Floats, radii: Floats, blur: float
+) -> tuple[tuple[float, float], ...]:
+    """Stretches of the line beyond all particles [unit]."""
+    beyond = mark_background(profile, centers, radii, blur)
+    edges = np.flatnonzero(np.diff(np.r_[False, beyond, False].astype(int)))
+    return tuple(
+        (float(profile.position[a]), float(profile.position[b - 1]))
+        for a, b in zip(edges[::2], edges[1::2], strict=True)
+    )
+
+
+def mark_background(profile: Profile, centers: Floats, radii: Floats, blur: float) -> Mask:
+    """Mark the samples beyond all particles, (n,)."""
+    distance = np.abs(profile.position[:, None] - centers)
+    return np.asarray((distance > _BEYOND * radii + 2 * blur).all(1) & np.isfinite(profile.intensity))

@@ -1,0 +1,159 @@
+"""Spheres in two dimensions, by least squares.
+
+A line that misses a particle's centre by b shows a diameter too small by √(1 - (b/r)²), and does not show
+that it does. These fits find the centre.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.measure import start as guess
+from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
+from napari_lowdose_tem.measure.fit import fit_profile
+from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
+from napari_lowdose_tem.measure.result import FitOptions
+from napari_lowdose_tem.measure.window import SphereFit, Window, conclude, invert
+
+Floats = npt.NDArray[np.float64]
+
+
+def fit_sphere(
+    pixels: npt.NDArray[Any],
+    line: Line,
+    pixel_size_nm: tuple[float, float] | None = None,
+    *,
+    is_enhanced: bool = False,
+    raw_noise: float | None = None,
+) -> SphereFit:
+    """Fit a blurred sphere to the frame around a line, by least squares.
+
+    Parameters
+    ----------
+    pixels
+        Frame (rows, columns) without offset.
+    line
+        Across the particle; its middle need not be the particle's.
+    pixel_size_nm
+        (row, column) [nm/px]; None gives lengths in px.
+    is_enhanced, raw_noise
+        As in `FitOptions` and `fit_profile`.
+
+    Raises
+    ------
+    ValueError
+        As `sample_line`.
+    """
+    profile = sample_line(pixels, line, pixel_size_nm)
+    first = _start_values(profile, FitOptions(particles=1, is_enhanced=is_enhanced))
+    if isinstance(first, str):
+        return SphereFit(profile.unit, refused=first)
+    window = Window.around(pixels, profile, first)
+    values = _fit_squares(window, first)
+    neighbours = window.find_neighbours(values)
+    if neighbours.any():
+        values = _fit_squares(replace(window, kept=window.kept & ~neighbours), values)
+        window = replace(window, kept=window.kept & ~neighbours)
+    else:
+        window = window.moved(pixels, profile, values)
+        values = _fit_squares(window, values)
+    misfit = (window.pixels - window.model(values))[window.kept]
+    noise = math.sqrt(float(misfit @ misfit) / max(len(misfit) - 8, 1)) * window.inflation(values)
+    slope = window.slope(values)[:, window.kept.ravel()]
+    covariance = invert(slope @ slope.T) * noise**2
+    network = None
+    if is_enhanced and raw_noise is not None:
+        try:
+            network = bound_sphere(values[2], values[3], values[4], profile.pixel, raw_noise).diameter
+        except np.linalg.LinAlgError:
+            network = math.inf
+    elif is_enhanced:
+        covariance = 4 * covariance
+    variance = 4 * covariance[2, 2] + (0.0 if network is None else (NETWORK_FACTOR * network) ** 2)
+    dip = window.dip(values)[window.kept]
+    return conclude(
+        profile, values, math.sqrt(max(variance, 0.0)), float(np.linalg.norm(dip)) / max(noise, 1e-300), None
+    )
+
+
+def snap_to_center(
+    pixels: npt.NDArray[Any], line: Line, pixel_size_nm: tuple[float, float] | None = None
+) -> Line:
+    """Move a line across itself onto the centre of its particle.
+
+    Raises
+    ------
+    ValueError
+        Where there is no single particle to measure, with the reason; as `sample_line`.
+    """
+    found = fit_sphere(pixels, line, pixel_size_nm)
+    if found.refused:
+        raise ValueError(f"no particle to snap to: {found.refused}")
+    size = np.asarray(pixel_size_nm or (1.0, 1.0))
+    along = (np.asarray(line.stop) - line.start) * size
+    along /= np.linalg.norm(along)
+    offset = np.array([found.row_px - line.start[0], found.col_px - line.start[1]]) * size
+    across = (offset - (offset @ along) * along) / size
+    moved = line.shifted(float(across[0]), float(across[1]))
+    sample_line(pixels, moved, pixel_size_nm)  # refuses a line that would leave the frame
+    return moved
+
+
+def _start_values(profile: Profile, options: FitOptions) -> Floats | str:
+    """Values to start from by the profile's own fit, or its reason for not giving any."""
+    found = fit_profile(profile, options)
+    if found.refused or not found.background:
+        return found.refused
+    particle = found.particles[0]
+    row, col = profile.locate(particle.center)
+    place = row * profile.pixel_size[0], col * profile.pixel_size[1]
+    contrast = -math.log(particle.t_min or 0.5)
+    sigma = particle.edge_sigma or profile.pixel
+    return np.array([*place, particle.diameter / 2, contrast, sigma, found.background.level, 0, 0])
+
+
+def guess_values(profile: Profile) -> Floats | str:
+    """Guess the values of `Window.model` from a noisy profile, without blur and background, or say why not."""
+    if not np.isfinite(profile.intensity).all():
+        return "pixels without a value on the line; draw it beside them"
+    base = guess.guess_background(profile)
+    if not (base > 0).all():
+        return "the background is not above zero; subtract the dark level"
+    start = guess.find_starts(profile, base, 1)[0]
+    if not start.contrasts[0] > 0:
+        return "no dip below the background; draw the line across a particle"
+    row, col = profile.locate(float(start.centers[0]))
+    contrast = float(np.clip(start.contrasts[0], 0.05, 3.0))
+    place = row * profile.pixel_size[0], col * profile.pixel_size[1]
+    return np.array([*place, start.radii[0], contrast, 0, 0, 0, 0])
+
+
+def _fit_squares(window: Window, first: Floats) -> Floats:
+    from scipy.optimize import least_squares
+
+    level = float(np.median(window.pixels[window.kept])) if not first[5] > 0 else float(first[5])
+
+    def unfold(v: Floats) -> Floats:
+        return np.array(
+            [v[0], v[1], math.exp(v[2]), math.exp(v[3]), math.exp(v[4]), v[5] * level, v[6], v[7]]
+        )
+
+    def misfit(v: Floats) -> Floats:
+        return np.asarray((window.model(unfold(v)) - window.pixels)[window.kept] / level)
+
+    p = window.pixel
+    at = np.array([*first[:2], *np.log(first[2:5]), 1.0, first[6], first[7]])
+    span = np.array(
+        [first[2], first[2], math.log(3), math.log(8), math.log(6), 0.5, 0.5 / first[2], 0.5 / first[2]]
+    )
+    low, high = at - span, at + span
+    low[4], high[4] = math.log(0.29 * p), max(math.log(8 * p), at[4] + 0.1)
+    at[4] = np.clip(at[4], low[4] + 1e-6, high[4] - 1e-6)
+    scale = np.array([p, p, 0.1, 0.1, 0.2, 0.01, 0.01 / first[2], 0.01 / first[2]])
+    found = least_squares(misfit, at, bounds=(low, high), x_scale=scale, max_nfev=40, xtol=1e-9, ftol=1e-10)
+    return unfold(found.x)
