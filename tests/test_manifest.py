@@ -35,7 +35,8 @@ def open_dock(viewer, name):
 def test_manifest_is_valid_and_its_commands_exist(manifest):
     manifest.validate_imports()
     assert manifest.display_name == "Enhance low-dose TEM"
-    (reader,) = manifest.contributions.readers
+    reader, lines = manifest.contributions.readers
+    assert lines.filename_patterns == ["*.lines.json"]
     assert reader.filename_patterns == [f"*{suffix}" for suffix in READABLE_SUFFIXES]
     assert reader.accepts_directories
 
@@ -62,7 +63,7 @@ PluginManager.instance().register(manifest)
 from qtpy.QtWidgets import QApplication
 app = QApplication([])
 viewer = ViewerModel()
-for command in ("load", "enhance", "train"):
+for command in ("load", "enhance", "train", "line_profile"):
     dock = PluginManager.instance().commands.get({PLUGIN!r} + "." + command)(viewer)
     dock.show()
     app.processEvents()
@@ -171,7 +172,7 @@ def test_sample_movie_has_truth_for_each_frame(viewer, monkeypatch):
 def test_docks_open_twice_and_close(viewer, qtbot):
     viewer.add_image(np.ones((3, 8, 10)), name="stack")
     chosen = {"Load": ("layer", "stack"), "Enhance": ("source", "after Load")}
-    for name in (*chosen, "Train"):
+    for name in (*chosen, "Train", "Line profile"):
         widget = open_dock(viewer, name)
         control = widget.control
         assert open_dock(viewer, name) is widget

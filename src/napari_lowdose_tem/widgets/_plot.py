@@ -42,7 +42,7 @@ class LossPlot(QWidget):
         if not (curves.step_epochs or curves.epochs) or (self._shown, self._theme) == (curves, theme):
             return
         if self._canvas is None:
-            self._canvas = _make_canvas()
+            self._canvas = make_canvas()
             self.layout().addWidget(self._canvas)
         if theme != self._theme:
             make_axes(self.figure, theme)
@@ -54,11 +54,8 @@ class LossPlot(QWidget):
 
 def make_axes(figure: Any, theme: str) -> None:
     """Put empty axes and lines in the colours of a theme into a figure."""
-    from napari.utils.theme import get_theme
-
-    napari_theme = get_theme(theme)
-    text, background = (color.as_hex() for color in (napari_theme.text, napari_theme.background))
-    colors = _COLORS[napari_theme.type]
+    text, background, kind = theme_colors(theme)
+    colors = _COLORS[kind]
     figure.clear()
     figure.set_facecolor(background)
     axes = figure.add_subplot(facecolor=background)
@@ -67,12 +64,25 @@ def make_axes(figure: Any, theme: str) -> None:
     axes.plot([], [], "o", ms=8, mfc="none", color=colors["validation"], label=_BEST)
     axes.set_xlabel("Epoch", color=text, fontsize=8)
     axes.set_ylabel("Mean absolute error", color=text, fontsize=8)
+    style_axes(axes, text)
+    axes.legend(fontsize=7, frameon=False, labelcolor=text, ncols=2, loc="upper right")
+
+
+def theme_colors(theme: str) -> tuple[str, str, str]:
+    """Text and background colour of a theme of napari, and whether it is "dark" or "light"."""
+    from napari.utils.theme import get_theme
+
+    found = get_theme(theme)
+    return found.text.as_hex(), found.background.as_hex(), found.type
+
+
+def style_axes(axes: Any, text: str) -> None:
+    """Draw ticks, frame and grid in the colour of the text."""
     axes.tick_params(which="both", colors=text, labelsize=8)
     for spine in axes.spines.values():
         spine.set_color(text)
         spine.set_alpha(0.4)
     axes.grid(alpha=0.15, color=text)
-    axes.legend(fontsize=7, frameon=False, labelcolor=text, ncols=2, loc="upper right")
 
 
 def draw_losses(axes: Any, curves: Curves) -> None:
@@ -115,7 +125,8 @@ def _label_epochs(axis: Any, curves: Curves) -> None:
     axis.set_major_locator(MaxNLocator(6, integer=bool(curves.epochs) and curves.epochs[-1] > 2))
 
 
-def _make_canvas() -> Any:
+def make_canvas() -> Any:
+    """Make a canvas whose margins stay as wide as their labels."""
     from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
     from matplotlib.figure import Figure
 
@@ -134,6 +145,7 @@ def _make_canvas() -> Any:
                 margins["bottom"] / height,
                 1 - margins["right"] / width,
                 1 - margins["top"] / height,
+                hspace=0.1,
             )
 
     return Canvas(Figure())

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from napari.qt.threading import GeneratorWorkerSignals, WorkerBase, create_worker
-from qtpy.QtCore import QObject, Signal
+from qtpy.compat import isalive
+from qtpy.QtCore import QObject, QTimer, Signal
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +106,40 @@ class Job(QObject):
             self.errored.emit(self._error)
         else:
             self.finished.emit(self._last)
+
+
+class Later:
+    """Calls something once, some time after it was last asked to, on the thread that made it.
+
+    Parameters
+    ----------
+    call
+        What is called.
+    after_ms
+        Time after the last, or with `restart` off the first, request.
+    """
+
+    def __init__(self, call: Callable[[], Any], after_ms: int = 0, restart: bool = True) -> None:
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(after_ms)
+        self._timer.timeout.connect(call)
+        self._restart = restart
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the call is still to come."""
+        return bool(isalive(self._timer) and self._timer.isActive())
+
+    def ask(self, *_: Any) -> None:
+        """Ask for the call."""
+        if isalive(self._timer) and (self._restart or not self._timer.isActive()):
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """Forget the request."""
+        if isalive(self._timer):  # Qt deletes it when the application ends
+            self._timer.stop()
 
 
 def error_line(error: Exception) -> str:

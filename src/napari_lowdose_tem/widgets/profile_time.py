@@ -1,0 +1,109 @@
+"""A line over all frames of a stack: the job, and the kymograph as a layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.measure.profile import Line
+from napari_lowdose_tem.measure.result import FitOptions
+
+from . import _layers
+from ._worker import Job, error_line
+from .profile_jobs import TimeRequest
+from .profile_state import ProfileState
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+
+class OverTimeRun:
+    """Measures one line on every frame and tells the dock's state.
+
+    Parameters
+    ----------
+    viewer
+        The viewer's model.
+    state
+        State of the dock.
+    """
+
+    def __init__(self, viewer: ViewerModel, state: ProfileState) -> None:
+        self._viewer, self._state = viewer, state
+        self._job: Job | None = None
+        self._image: Image | None = None
+        self.stacks: tuple[str, ...] = ()
+
+    def offer(self, images: list[tuple[str, Image]]) -> None:
+        """Offer the stacks among the images, the output first."""
+        stacks = (name for name, image in reversed(images) if image.is_stack and image.n_frames > 1)
+        self.stacks = tuple(stacks)
+        if self._state.stack not in self.stacks:
+            self._state.stack = self.stacks[0] if self.stacks else ""
+
+    def start(self, layer: Layer, image: Image, line: Line, options: FitOptions) -> None:
+        """Measure."""
+        if self._state.time_running:
+            return
+        self._image, self._name = image, layer.name
+        request = TimeRequest(image, line, options, self._state.follow)
+        job = self._job = Job(request.iter_steps, f"line over the frames of {image.name}")
+        job.progress.connect(self._on_progress)
+        job.finished.connect(self._on_finished)
+        job.errored.connect(lambda error: self._end(error_line(error), error=True))
+        job.cancelled.connect(lambda _: self._end("Stopped."))
+        self._state.time_running, self._state.time_share, self._state.time_text = True, 0.0, "Starting …"
+        job.start()
+
+    def cancel(self) -> None:
+        """Stop within a frame."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def close(self) -> None:
+        """Stop; nothing more is told."""
+        self.cancel()
+
+    def add_kymograph(self) -> None:
+        """Add the kymograph as a layer: time downwards, the position along the line to the right."""
+        found, image = self._state.over_time, self._image
+        if found is None or image is None:
+            return
+        is_nm = found.unit == "nm"
+        step = float(found.position[1] - found.position[0])
+        attributes = {
+            "scale": (image.frame_time_s or 1.0, step),
+            "units": ("s" if image.frame_time_s else "pixel", "nm" if is_nm else "pixel"),
+            "axis_labels": ("time" if image.frame_time_s else "frame", "position"),
+        }
+        shown = Image(np.asarray(found.kymograph, np.float32), name=f"{self._name} kymograph")
+        shown = shown.with_provenance(kymograph_of=self._name, source=image.provenance.get("source"))
+        _layers.add_image(self._viewer, _layers.layer_tuple(shown, **attributes))
+
+    def _on_progress(self, progress: Any) -> None:
+        self._state.time_share = progress.done / progress.total if progress.total else 1.0
+        self._state.time_text = f"Frame {progress.done} of {progress.total}"
+        if progress.result is not None:
+            self._state.over_time = progress.result
+
+    def _on_finished(self, last: Any) -> None:
+        if last is None or last.result is None:
+            self._end("No frame was measured.", error=True)
+            return
+        self._state.over_time = last.result
+        refused = sum(bool(reason) for reason in last.result.refused)
+        text = f"{len(last.result.frames)} frames measured"
+        self._end(f"{text}; {refused} refused." if refused else f"{text}.")
+
+    def _end(self, text: str, error: bool = False) -> None:
+        self._job = None
+        self._state.time_running, self._state.time_text = False, ""
+        self._state.is_error, self._state.message = error, text
+
+
+def is_kymograph(layer: Layer) -> bool:
+    """Whether an image layer is no image of the specimen but a kymograph."""
+    return "kymograph_of" in layer.metadata.get(_layers.KEY, {}).get("provenance", {})
