@@ -131,7 +131,7 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
     ):
         scaling = engine.measure(image, job.first, last)
         source = str(image.provenance.get("source", image.name))
-        provenance = {"source": source, **engine.describe(scaling)}
+        provenance = {"source": source, **engine.describe(scaling), "raw_noise": _find_noise(image, job.first)}
         if (job.first, last) != (0, image.n_frames):
             provenance["frames"] = [job.first, last]
         like = image.with_provenance(enhanced=provenance)
@@ -162,6 +162,16 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
         elapsed_s = time.monotonic() - start_s
         device = str(engine.device)
         yield Progress(done, total_now, elapsed_s, device, engine.note, made=provenance, result=result)
+
+
+def _find_noise(image: Image, frame: int) -> float | None:
+    """Noise of a raw pixel over the background, for the errors of what is measured on the output."""
+    from napari_lowdose_tem.measure import measure_raw_noise
+
+    try:
+        return round(measure_raw_noise(image.frames(frame, frame + 1)[0]), 6)
+    except ValueError:
+        return None  # too small, or empty
 
 
 def _read_ahead(

@@ -1,7 +1,7 @@
 """The command line: parse, call, print. Heavy imports wait until a command needs them."""
 
 # listed by --help in this order
-from napari_lowdose_tem.cli import enhance, simulate, check, train, import_weights, evaluate, doctor  # noqa: F401, I001
+from napari_lowdose_tem.cli import enhance, measure, simulate, check, train, import_weights, evaluate, doctor  # noqa: F401, I001
 from napari_lowdose_tem.cli._app import app
 
 __all__ = ["app", "main"]

@@ -201,7 +201,7 @@ class _Likelihood:
                 factor = min(1.3, 1 + (factor - 1) * min(2.0, _QUANTILE / max(height, 0.2)))
                 inner, at_inner, values = radius, height, moved
                 if not 1 / _FARTHEST < radius / best[_RADIUS] < _FARTHEST:
-                    return radius
+                    return float(radius)
             if not outer:
                 return inner
             share = (_QUANTILE - at_inner) / max(height - at_inner, 1e-9)

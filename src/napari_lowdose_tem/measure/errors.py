@@ -110,7 +110,7 @@ def bound_sphere(
 
     def mean(values: Floats) -> Floats:
         x, r, k, level = values
-        return level * model_disc(np.hypot(rows, cols - x).ravel(), r, k, sigma, pixel)
+        return np.asarray(level * model_disc(np.hypot(rows, cols - x).ravel(), r, k, sigma, pixel))
 
     at = np.array([0.0, radius, contrast, 1.0])
     steps = np.array([0.02 * pixel, 0.005 * radius, 0.01 * contrast, 1e-3])

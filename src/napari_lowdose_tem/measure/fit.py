@@ -130,8 +130,8 @@ def _check(profile: Profile, fitted: Fitted) -> None:
         name = f"the particle at {center:.1f} {unit}" if len(fitted.centers) > 1 else "the particle"
         if weight < LEAST_SIGNIFICANCE:
             raise RefusedError(
-                f"no dip that stands out of the noise ({weight:.1f} of its errors deep, {LEAST_SIGNIFICANCE:g} "
-                "are needed); widen the line, average frames, or enhance them"
+                f"no dip that stands out of the noise ({weight:.1f} of its errors deep, "
+                f"{LEAST_SIGNIFICANCE:g} are needed); widen the line, average frames, or enhance them"
             )
         if center - radius < -0.5 * profile.step or center + radius > length + 0.5 * profile.step:
             raise RefusedError(

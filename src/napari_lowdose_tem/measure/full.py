@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,11 +60,32 @@ def fit_full(profile: Profile, start: guess.Start, known: Known | None, options:
     def misfit(values: Floats) -> Floats:
         return np.asarray((model(values)[finite] * unit - data) / unit)
 
-    def misfit_and_blur(values: Floats) -> Floats:
-        # a network draws edges of its own; without some knowledge of its blur one line cannot tell blur,
-        # contrast and diameter apart
-        blur = (values[3 * count] - math.log(NETWORK_BLUR_PX * pixel)) / _NETWORK_BLUR_SPREAD
-        return np.append(misfit(values), _NETWORK_NOISE * blur)
+    def derive(values: Floats) -> Floats:
+        # background and slope enter linearly
+        jacobian = np.empty((len(data), len(values)))
+        at = misfit(values)
+        for column in range(len(values)):
+            if column in (3 * count + 1, 3 * count + 2):
+                continue
+            move = np.zeros(len(values))
+            move[column] = steps[column]
+            jacobian[:, column] = (misfit(values + move) - at) / steps[column]
+        base = values[3 * count + 1] + values[3 * count + 2] * x[finite]
+        loss = (at + data / unit) / np.where(base > 0, base, 1.0)
+        jacobian[:, 3 * count + 1] = loss
+        jacobian[:, 3 * count + 2] = loss * x[finite]
+        return jacobian
+
+    # a network draws edges of its own; without some knowledge of its blur one line cannot tell blur, contrast
+    # and diameter apart
+    prior = _NETWORK_NOISE / _NETWORK_BLUR_SPREAD if options.is_enhanced else 0.0
+
+    def misfit_and_prior(values: Floats) -> Floats:
+        blur = values[3 * count] - math.log(NETWORK_BLUR_PX * pixel)
+        return np.append(misfit(values), prior * blur)
+
+    def derive_all(values: Floats) -> Floats:
+        return np.vstack([derive(values), prior * (np.arange(len(values)) == 3 * count)])
 
     low_sigma, high_sigma = (
         _SIGMA_PX[0] * pixel,
@@ -87,16 +109,17 @@ def fit_full(profile: Profile, start: guess.Start, known: Known | None, options:
         first, low, high, scale = (
             [*first, 0.3], [*low, math.log(_STRETCH[0])], [*high, math.log(_STRETCH[1])], [*scale, 0.2]
         )  # fmt: skip
+    steps = np.asarray(scale) * 1e-4
     found = least_squares(
-        misfit_and_blur if options.is_enhanced else misfit,
+        misfit_and_prior,
         np.clip(first, np.add(low, 1e-6), np.subtract(high, 1e-6)),
-        bounds=(low, high), x_scale=scale, max_nfev=80, xtol=1e-10, ftol=1e-12, gtol=1e-14,
+        derive_all, bounds=(low, high), x_scale=scale, max_nfev=80, xtol=1e-8, ftol=1e-9, gtol=1e-12,
     )  # fmt: skip
     values = found.x
     centers, radii, contrasts, sigma, height, slope, stretch = split(values)
     _check_bounds(values, low, high, count, sigma, radii, low_sigma)
     residuals = misfit(values)
-    jacobian = _differentiate(misfit, values, np.asarray(scale) * 1e-3)
+    jacobian = derive(values)
     # a blur at its lower bound is known: that of the pixel
     free = np.ones(len(values), bool)
     free[3 * count] = sigma > 1.02 * low_sigma
@@ -152,7 +175,7 @@ def model_profile(
     contrasts: Sequence[float] | Floats,
     sigma: float,
     oversampling: int = OVERSAMPLING,
-) -> Floats:
+) -> npt.NDArray[np.floating[Any]]:
     """Transmission along a profile's line, with its width and pixels; arguments as `model_line`."""
     return model_line(
         position, tuple(centers), tuple(radii), tuple(contrasts), sigma, profile.width, oversampling,
@@ -176,11 +199,6 @@ def _weigh_dips(
     ]
     strength = np.sqrt([float(dip @ dip) for dip in dips])
     return strength / max(scatter * math.sqrt(inflation), 1e-12)
-
-
-def _differentiate(function: Callable[[Floats], Floats], at: Floats, steps: Floats) -> Floats:
-    columns = [(function(at + move) - function(at - move)) for move in np.diag(steps)]
-    return np.stack(columns, axis=1) / (2 * steps)
 
 
 def _check_bounds(

@@ -118,7 +118,7 @@ def _start_values(profile: Profile, options: FitOptions) -> Floats | str:
 
 
 def guess_values(profile: Profile) -> Floats | str:
-    """Guess the values of `Window.model` from a noisy profile, without blur and background, or say why not."""
+    """Guess the values of `Window.model` from a noisy profile, or say why not; blur and background stay 0."""
     if not np.isfinite(profile.intensity).all():
         return "pixels without a value on the line; draw it beside them"
     base = guess.guess_background(profile)

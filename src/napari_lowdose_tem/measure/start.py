@@ -22,6 +22,7 @@ _PLACES, _RADII = 36, 9
 _SMALLEST_RADIUS_PX = 1.5
 _BLUR = 1.2  # samples
 _LOWEST = 0.02  # of the background
+_TINY = 1e-9  # a sphere between two samples is seen by none
 _ENDS = 0.12  # of the line, at either end
 
 
@@ -121,7 +122,7 @@ def _choose_next(atoms: Floats, y: Floats, chosen: list[int]) -> list[int]:
     left = y
     if chosen:
         left = y - _solve(atoms[chosen], y) @ atoms[chosen]
-    return [*chosen, int(np.argmax((atoms @ left) / np.sqrt((atoms**2).sum(1))))]
+    return [*chosen, int(np.argmax((atoms @ left) / np.sqrt((atoms**2).sum(1) + _TINY)))]
 
 
 def _solve(atoms: Floats, y: Floats) -> Floats:

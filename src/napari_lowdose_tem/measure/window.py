@@ -115,7 +115,7 @@ class Window:
         return Window.around(frame, profile, values, self.scale)
 
     def model(self, values: Floats) -> Floats:
-        """Return the frame that `values` make: row, column, radius, K, blur [unit], level, its slopes [1/unit]."""
+        """Return the frame of `values`: row, column, radius, K, blur [unit], level, its slopes [1/unit]."""
         return self.background(values) * self.transmission(values)
 
     def background(self, values: Floats) -> Floats:
