@@ -11,11 +11,15 @@ from napari_lowdose_tem.widgets import profile_kept as kept
 
 def row(name="A–B", unit="nm", n=1, **changes):
     particles = tuple(
-        Particle(10.0 + 80 * i, 0.1, 95.2 + i, 0.4, (94.4 + i, 96.0 + i), 102.1, 6.9, 3.45, 4.0, 9.0, 0.59, 0.01)
+        Particle(
+            10.0 + 80 * i, 0.1, 95.2 + i, 0.4, (94.4 + i, 96.0 + i), 102.1, 6.9, 3.45, 4.0, 9.0, 0.59, 0.01
+        )
         for i in range(n)
     )
     pair = {"separation": 80.0, "separation_se": 0.2, "margin": -15.7, "margin_se": 0.4} if n > 1 else {}
-    found = Measurement(unit, "full", "fraction", particles, Background(200.0, 1.0, 0.0, ((0.0, 9.0),)), **pair)
+    found = Measurement(
+        unit, "full", "fraction", particles, Background(200.0, 1.0, 0.0, ((0.0, 9.0),)), **pair
+    )
     options = {"layer": "LDE", "role": "LDE", "frame": 3, "line": ((1.0, 2.0), (3.0, 40.0)), "width_px": 2.0}
     return kept.Row(name, numbers=found.to_json(), **options | changes)
 
@@ -110,11 +114,13 @@ def test_no_line_yet_is_no_error(layer, tmp_path):
     assert len(ViewerModel().add_shapes(data, **attributes).data) == 0
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"kind": "other"}', '{"kind": "napari-lowdose-tem line profiles"}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"kind": "other"}', '{"kind": "napari-lowdose-tem line profiles"}']
+)
 def test_foreign_file_is_a_clear_error(tmp_path, text):
     path = tmp_path / "x.lines.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match="x.lines.json: holds no lines"):
+    with pytest.raises(ValueError, match=r"x\.lines\.json: holds no lines"):
         kept.read_lines(str(path))
 
 

@@ -54,7 +54,7 @@ class ProfileControl:
         self._by_hand: set[str] = set()
         self._segments: dict[str, tuple[tuple[float, float], ...]] = {}
         self._pixels: dict[str, Any] = {}
-        self._frames = Frames(viewer, self._on_rest)
+        self._frames = Frames(viewer, self._on_frame)
         self._fits: Newest[FitRequest] = Newest(
             Fitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
         )
@@ -122,7 +122,7 @@ class ProfileControl:
             setattr(self.state, key, value)
         if changes.keys() & {"width", "fit", "particles", "rule"}:
             self.lines.set_width(self.state.width)
-            self._on_rest()
+            self._soon.ask()
 
     def set_background(self, segments: tuple[tuple[float, float], ...] | str) -> None:
         """Take segments of background along the line; none is automatic."""
@@ -133,7 +133,7 @@ class ProfileControl:
             return
         self._segments[self.lines.name] = self.state.background = tuple(sorted(parsed))
         self._say("")
-        self._on_rest()
+        self._soon.ask()
 
     def snap(self) -> None:
         """Move the line across itself onto the particle's centre."""
@@ -170,7 +170,10 @@ class ProfileControl:
             return
         layer, image = self._sources[role]
         self._say("")
-        self.time.start(layer, image, line, self._options(role))
+        raw = self._sources["LDE"][1] if "LDE" in self._sources and role == "output" else None
+        if raw is not None and raw.data.shape != image.data.shape:
+            raw = None
+        self.time.start(layer, image, line, self._options(role), raw)
 
     # ---- measuring
 
@@ -267,11 +270,9 @@ class ProfileControl:
         self._say(error_line(error), True)
 
     def _on_rest(self) -> None:
-        """All is measured anew that the user now looks at, the raw counts too."""
-        if self._soon.is_waiting or self.state.curves == () or not all(c.profile for c in self.state.curves):
-            self.update()
-            return
-        self._ask(with_counts=True)
+        """Fit the raw counts, as the line rests."""
+        if not self._soon.is_waiting:
+            self._ask(with_counts=True)
 
     # ---- the viewer
 

@@ -106,6 +106,7 @@ class ProfileDock(Dock):
         self.mark_button.setCheckable(True)
         self.mark_button.setToolTip("Drag in the plot to mark background; a right click removes a segment")
         self.follow_box = QCheckBox("Follow drift")
+        self.follow_box.setToolTip("The line moves with what is around it; it must fit on the first frame")
         self.time_button, self.cancel_button = QPushButton("Measure over time"), QPushButton("Cancel")
         self.kymograph_button, self.time_csv_button = QPushButton("Kymograph as layer"), QPushButton("CSV …")
         self.time_bar = QProgressBar()

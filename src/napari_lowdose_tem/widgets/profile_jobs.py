@@ -256,23 +256,7 @@ def _iter_frame(request: _FrameRequest) -> Iterator[tuple[_FrameRequest, npt.NDA
     yield request, request.image.frames(request.frame, request.frame + 1)[0]
 
 
-# ---- over time
-
-
-@dataclass(frozen=True, eq=False)
-class TimeRequest:
-    """A line to be measured on every frame."""
-
-    image: Image
-    line: Line
-    options: FitOptions
-    follow: bool
-
-    def iter_steps(self) -> Iterator[Any]:
-        """Measure it."""
-        from napari_lowdose_tem.measure import iter_over_time
-
-        yield from iter_over_time(self.image, self.line, self.options, follow=self.follow)
+# ---- layers
 
 
 def is_stretched(pixels: npt.NDArray[Any]) -> bool:

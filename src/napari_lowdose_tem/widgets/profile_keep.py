@@ -72,7 +72,7 @@ class Keeper:
     def save_over_time(self, path: Path) -> None:
         """Write the table over time as CSV."""
         if self._state.over_time is not None:
-            self._write(path, lambda: self._state.over_time.to_csv(path))
+            self._write(path, lambda: self._state.over_time.write_csv(path))
 
     def save_figure(self, path: Path, pixels: Mapping[str, Any]) -> None:
         """Write the profiles and where they were taken; `pixels` are the frames of the roles."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +15,32 @@ from napari_lowdose_tem.measure.result import FitOptions
 
 from . import _layers
 from ._worker import Job, error_line
-from .profile_jobs import TimeRequest
 from .profile_state import ProfileState
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+
+    from napari_lowdose_tem.measure import OverTimeProgress
+
+_TELL_S = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class TimeRequest:
+    """A line to be measured on every frame; `raw` is the stack an enhanced one was made from."""
+
+    image: Image
+    line: Line
+    options: FitOptions
+    follow: bool
+    raw: Image | None = None
+
+    def iter_steps(self) -> Iterator[OverTimeProgress]:
+        """Measure it."""
+        from napari_lowdose_tem.measure import iter_over_time
+
+        yield from iter_over_time(self.image, self.line, self.options, follow=self.follow, raw=self.raw)
 
 
 class OverTimeRun:
@@ -44,12 +67,14 @@ class OverTimeRun:
         if self._state.stack not in self.stacks:
             self._state.stack = self.stacks[0] if self.stacks else ""
 
-    def start(self, layer: Layer, image: Image, line: Line, options: FitOptions) -> None:
-        """Measure."""
+    def start(
+        self, layer: Layer, image: Image, line: Line, options: FitOptions, raw: Image | None = None
+    ) -> None:
+        """Measure; `raw` is the stack an enhanced one was made from."""
         if self._state.time_running:
             return
-        self._image, self._name = image, layer.name
-        request = TimeRequest(image, line, options, self._state.follow)
+        self._image, self._name, self._told_at = image, layer.name, 0.0
+        request = TimeRequest(image, line, options, self._state.follow, raw)
         job = self._job = Job(request.iter_steps, f"line over the frames of {image.name}")
         job.progress.connect(self._on_progress)
         job.finished.connect(self._on_finished)
@@ -84,6 +109,9 @@ class OverTimeRun:
         _layers.add_image(self._viewer, _layers.layer_tuple(shown, **attributes))
 
     def _on_progress(self, progress: Any) -> None:
+        if progress.result is None and time.monotonic() - self._told_at < _TELL_S:
+            return
+        self._told_at = time.monotonic()
         self._state.time_share = progress.done / progress.total if progress.total else 1.0
         self._state.time_text = f"Frame {progress.done} of {progress.total}"
         if progress.result is not None:
