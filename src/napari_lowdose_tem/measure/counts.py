@@ -162,10 +162,13 @@ class _Likelihood:
             errors = (window.pixels - window.model(values)) * now
             information = np.tensordot(whitened, slope, ((1, 2), (1, 2)))
             pull = np.tensordot(whitened, errors, ((1, 2), (0, 1)))
+            diagonal = np.diag(information)
             before, gain = self.misfit(values, now), 0.0
             while damping < 1e6:
                 step = np.zeros(8)
-                step[free] = np.linalg.solve(information + damping * np.diag(np.diag(information)), pull)
+                # a parameter that changes nothing stays
+                ridge = np.diag(np.where(diagonal > 0, damping * diagonal, 1.0))
+                step[free] = np.linalg.solve(information + ridge, pull)
                 trial = limit(values + step)
                 gain = before - self.misfit(trial, now)
                 if gain >= 0:
