@@ -9,17 +9,27 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import napari
 import numpy as np
+import numpy.typing as npt
 import tifffile
+from napari.layers import Layer
 from qtpy.QtWidgets import QApplication
+from scipy.ndimage import gaussian_filter
 
+from napari_lowdose_tem.enhance import enhance
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.io import read
+from napari_lowdose_tem.measure import Line
+from napari_lowdose_tem.simulate.camera import MEASURED, expose
 from napari_lowdose_tem.simulate.dataset import simulate_dataset
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES
+from napari_lowdose_tem.widgets import _layers
+from napari_lowdose_tem.widgets.profile_control import ProfileControl
 from napari_lowdose_tem.widgets.train_dock import TrainDock
 from napari_lowdose_tem.widgets.train_state import NEW_WEIGHTS
 
@@ -39,9 +49,11 @@ def wait(condition: Callable[[], bool], timeout_s: float = 600) -> None:
         time.sleep(0.01)
 
 
-def shoot(viewer: napari.Viewer, name: str) -> None:
-    """Save the window."""
+def shoot(viewer: napari.Viewer, name: str, look: Callable[[], None] | None = None) -> None:
+    """Save the window, all in view or as `look` turns it."""
     viewer.fit_to_view()
+    if look:
+        look()
     for _ in range(5):  # let it draw
         QApplication.processEvents()
     IMAGES.mkdir(exist_ok=True)
@@ -53,6 +65,8 @@ def main(frame: str | None) -> None:
     viewer = napari.Viewer(show=True)
     viewer.window.resize(*SIZE_PX)
     shoot_load_and_enhance(viewer, frame)
+    viewer.layers.clear()
+    shoot_profile(viewer, frame)
     viewer.layers.clear()
     shoot_train(viewer)
     viewer.close()
@@ -87,6 +101,120 @@ def shoot_load_and_enhance(viewer: napari.Viewer, frame: str | None) -> None:
     wait(lambda: not state.running)
     shoot(viewer, "enhance-done")
     viewer.window.remove_dock_widget(enhance)
+
+
+def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
+    """Make the pictures of the Line profile dock: a frame enhanced, a triplet in grid mode, a kymograph."""
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Line profile")
+    control, state = dock.control, dock.control.state
+    if frame:
+        source = read(frame)
+        line = Line((314, 457), (392, 457), 3)  # across a particle of the authors' first example frame
+    else:
+        _, source, line = make_triplet()
+    show(viewer, source, enhance(source))
+    measure(control, line)
+    shoot(viewer, "profile", lambda: look_at(viewer, line, source.pixel_size_nm[0]))
+
+    viewer.layers.clear()
+    wait(lambda: not state.curves)
+    hde, lde, line = make_triplet()
+    show(viewer, hde, lde, enhance(lde))
+    control.choose(particles=2)
+    measure(control, line)
+    control.keep()
+    control.kept.edit(0, note="touch each other?")
+    viewer.canvas.grid.enabled = True
+    wait(lambda: len(viewer.layers) == 6)
+    viewer.layers.selection.active = control.lines.layer
+    settle()
+    shoot(viewer, "profile-grid")
+    viewer.canvas.grid.enabled = False
+
+    viewer.layers.clear()
+    wait(lambda: not state.curves)
+    control.choose(layout="overlaid")
+    movie, line = make_growth()
+    show(viewer, movie, enhance(movie))
+    control.choose(particles=1)
+    measure(control, line)
+    dock.time_button.click()
+    wait(lambda: not state.time_running)
+    control.time.add_kymograph()
+    settle()
+    dock.scroll_to(dock.kymograph_button)
+    shoot(viewer, "kymograph")
+    viewer.window.remove_dock_widget(dock)
+
+
+def make_triplet() -> tuple[Image, Image, Line]:
+    """Simulate spheres at high and at low dose, the former eight times finer, and a line across two."""
+    spheres = ((240, 240, 96, 0.45), (420, 390, 73, 0.5), (420, 490, 92, 0.45), (600, 250, 120, 0.4))
+    rng = np.random.default_rng(5)
+    fine = np.exp(-sum(chord(one, (2048, 1600), 0.4125, 0.5) for one in spheres))
+    fine = gaussian_filter(fine, 8)
+    coarse = fine.reshape(256, 8, 200, 8).mean((1, 3))
+    hde = Image(rng.poisson(fine * 1000).astype(np.float32), (0.4125, 0.4125), 1.0, name="HDE")
+    lde = Image(expose(coarse * 5.0, rng=rng), (3.3, 3.3), MEASURED.gain, name="LDE")
+    return hde, lde, Line((420 / 3.3, 310 / 3.3), (420 / 3.3, 575 / 3.3), 4)
+
+
+def make_growth() -> tuple[Image, Line]:
+    """Simulate a low-dose movie of a particle that grows, and a line across it."""
+    rng = np.random.default_rng(2)
+    frames = []
+    for diameter in 2 * np.sqrt(np.linspace(24**2, 60**2, 60)):
+        one = np.exp(-chord((240, 300, diameter, 0.45), (160, 200), 3.0, 0.0))
+        frames.append(expose(gaussian_filter(one, 1.2) * 5.0, rng=rng))
+    movie = Image(np.stack(frames), (3.0, 3.0), MEASURED.gain, 0.5, name="LDE movie")
+    return movie, Line((80, 55), (80, 145), 3)
+
+
+def chord(
+    sphere: tuple[float, ...], shape: tuple[int, int], pixel_nm: float, shift_px: float
+) -> npt.NDArray[np.float64]:
+    """Return what a sphere (row, column, diameter [nm], T at its centre) takes away, as -log T."""
+    row, col, diameter, t_min = sphere
+    rows, cols = (np.mgrid[: shape[0], : shape[1]] + shift_px) * pixel_nm
+    share = 1 - ((rows - row) ** 2 + (cols - col) ** 2) / (diameter / 2) ** 2
+    return np.asarray(np.sqrt(np.maximum(share, 0)) * -np.log(t_min))
+
+
+def show(viewer: napari.Viewer, *images: Image) -> None:
+    """Add images as layers; the last is enhanced."""
+    for image in images:
+        name = f"{images[-2].name} enhanced" if image is images[-1] else image.name
+        _layers.add_image(viewer, _layers.layer_tuple(image, name))
+    viewer.scale_bar.visible = True
+
+
+def measure(control: ProfileControl, line: Line) -> None:
+    """Draw a line given in pixels of the last image but one, and wait until all is measured."""
+    layers = list(viewer_layers(control))
+    control.choose(width=line.width_px * float(layers[-2].scale[-1]), layout="stacked")
+    control.lines.add(layers[-2], (line.start, line.stop))
+    state = control.state
+    wait(lambda: len(state.curves) == len(layers) and all(curve.is_fresh for curve in state.curves))
+    wait(lambda: bool(state.counts_text))
+    settle()
+
+
+def settle(time_s: float = 0.6) -> None:
+    """Let all come to rest."""
+    deadline = time.monotonic() + time_s
+    wait(lambda: time.monotonic() > deadline)
+
+
+def viewer_layers(control: ProfileControl) -> Iterator[Layer]:
+    """Iterate over the images."""
+    return (layer for layer in control.viewer.layers if layer.name in control.state.layers)
+
+
+def look_at(viewer: napari.Viewer, line: Line, pixel_nm: float) -> None:
+    """Zoom to the surroundings of a line."""
+    middle = [(a + b) / 2 * pixel_nm for a, b in zip(line.start, line.stop, strict=True)]
+    viewer.scene.camera.center = (0.0, *middle)
+    viewer.scene.camera.zoom *= 2.2
 
 
 def shoot_train(viewer: napari.Viewer) -> None:

@@ -21,6 +21,7 @@ from .profile_jobs import (
     Frames,
     Newest,
     guess_roles,
+    is_same,
     is_stretched,
 )
 from .profile_keep import Keeper
@@ -54,6 +55,8 @@ class ProfileControl:
         self._by_hand: set[str] = set()
         self._segments: dict[str, tuple[tuple[float, float], ...]] = {}
         self._pixels: dict[str, Any] = {}
+        self._taken: dict[str, tuple[Any, Any]] = {}
+        self._counted: tuple[Any, Any] | None = None
         self._frames = Frames(viewer, self._on_frame)
         self._fits: Newest[FitRequest] = Newest(
             Fitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
@@ -155,7 +158,9 @@ class ProfileControl:
             role: self._frame_of(role) if image.is_stack else None
             for role, (_, image) in self._sources.items()
         }
-        self.kept.keep(self.lines.name, frames)
+        item, counts = self._counts_item(), self.state.counts
+        is_counted = item is not None and _is_taken(self._taken_counts(item), self._counted)
+        self.kept.keep(self.lines.name, frames, counts if is_counted else None)
 
     def save_figure(self, path: Path) -> None:
         """Write the profiles and where they were taken, ready for a paper."""
@@ -206,6 +211,11 @@ class ProfileControl:
             if pixels is None:
                 return replace(curve, refused="The frame is being read …", measurement=None)
             self._pixels[role] = pixels
+            raw = self._raw() if role == "output" else None
+            taken = (line, image.pixel_size_nm, self._options(role)), (pixels, raw)
+            if old is not None and old.profile is not None and _is_taken(taken, self._taken.get(role)):
+                return replace(old, layer=layer.name)
+            self._taken[role] = taken
             return replace(curve, profile=sample_line(pixels, line, image.pixel_size_nm))
         except ValueError as error:
             return replace(curve, refused=str(error), measurement=None)
@@ -213,10 +223,12 @@ class ProfileControl:
     def _ask(self, with_counts: bool = False) -> None:
         items = []
         for curve in self.state.curves:
-            if curve.profile is not None and not (with_counts and curve.is_fresh):
+            if curve.profile is not None and not curve.is_fresh:
                 raw = self._raw() if curve.role == "output" else None
                 items.append(FitItem(curve.role, curve.profile, self._options(curve.role), raw))
         counts = self._counts_item() if with_counts else None
+        if counts is not None and _is_taken(self._taken_counts(counts), self._counted):
+            counts = None
         if items or counts is not None:
             self._fits.ask(FitRequest(tuple(items), counts))
 
@@ -250,12 +262,19 @@ class ProfileControl:
         else:
             clearer = (self._pixels["output"], line) if self._raw() is not None else None
             return CountsItem(self._pixels["LDE"], line, self._sources["LDE"][1].pixel_size_nm, gain, clearer)
-        state.counts, state.counts_text = None, text
+        self._forget_counts(text)
         return None
+
+    def _taken_counts(self, item: CountsItem) -> tuple[Any, Any]:
+        return (item.line, item.pixel_size_nm, item.counts_per_electron), (item.pixels,)
+
+    def _forget_counts(self, text: str = "") -> None:
+        self._counted, self.state.counts, self.state.counts_text = None, None, text
 
     def _on_fitted(self, done: tuple[Any, Any]) -> None:
         item, found = done
         if isinstance(item, CountsItem):
+            self._counted = self._taken_counts(item)
             self.state.counts = None if found.refused else found
             self.state.counts_text = describe_counts(found)
             return
@@ -278,6 +297,8 @@ class ProfileControl:
 
     def _on_line(self) -> None:
         lines, state = self.lines, self.state
+        if (lines.names, lines.current) != (state.lines, state.line):
+            self._forget_counts()  # those of another line
         state.lines, state.line = lines.names, lines.current
         state.background = self._segments.get(lines.name, ())
         self.kept.show()
@@ -314,6 +335,8 @@ class ProfileControl:
                 self._sources[role] = layer, _layers.image_from_layer(layer)
                 self._watch(layer, True)
         state = self.state
+        if state.chosen[1:] != chosen[1:]:
+            self._forget_counts()
         state.chosen = (chosen[0], chosen[1], chosen[2])
         is_calibrated = any(image.pixel_size_nm for _, image in self._sources.values())
         state.unit = "nm" if is_calibrated or not self._sources else "px"
@@ -361,3 +384,10 @@ class ProfileControl:
     def _say(self, message: str, error: bool = False) -> None:
         self.state.is_error = error
         self.state.message = message
+
+
+def _is_taken(one: tuple[Any, Any], other: tuple[Any, Any] | None) -> bool:
+    """Whether two profiles or counts are of the same place, pixels and choices."""
+    if other is None or one[0] != other[0]:
+        return False
+    return all(is_same(a, b) if a is not None else b is None for a, b in zip(one[1], other[1], strict=True))

@@ -55,6 +55,10 @@ class ProfileDock(Dock):
         viewer.events.theme.connect(self._show_state)
         self._endings.append(lambda: viewer.events.theme.disconnect(self._show_state))
 
+    def scroll_to(self, part: QWidget) -> None:
+        """Bring a part of the dock into view."""
+        self._area.ensureWidgetVisible(part)
+
     # ---- widgets
 
     def _make_widgets(self) -> None:
@@ -157,11 +161,12 @@ class ProfileDock(Dock):
         for group in (self.how_group, self.time_group, self.kept_group):
             inner.addWidget(group)
         inner.addStretch(1)
-        area = QScrollArea()
+        area = self._area = QScrollArea()
         area.setWidgetResizable(True)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setFrameShape(QScrollArea.Shape.NoFrame)
         area.setWidget(content)
+        self._content = content
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(area)
@@ -174,7 +179,7 @@ class ProfileDock(Dock):
         self.line_box.activated.connect(control.choose_line)
         for box, key in (
             (self.scale_box, "scale"), (self.layout_box, "layout"), (self.fit_box, "fit"),
-            (self.rule_box, "rule"), (self.particles_box, "particles"), (self.stack_box, "stack"),
+            (self.rule_box, "rule"), (self.particles_box, "particles"),
         ):  # fmt: skip
             box.activated.connect(lambda i, k=key, b=box: control.choose(**{k: b.itemData(i)}))
         self.width_box.valueChanged.connect(lambda value: control.choose(width=value))
@@ -185,6 +190,7 @@ class ProfileDock(Dock):
         self.snap_button.clicked.connect(control.snap)
         self.keep_button.clicked.connect(control.keep)
         self.figure_button.clicked.connect(self._on_figure)
+        self.stack_box.activated.connect(lambda i: control.time.choose(self.stack_box.itemData(i)))
         self.follow_box.toggled.connect(lambda on: control.choose(follow=on))
         self.time_button.clicked.connect(control.measure_over_time)
         self.cancel_button.clicked.connect(control.time.cancel)
@@ -246,6 +252,9 @@ class ProfileDock(Dock):
         if self.numbers_label.text() != numbers:
             self.numbers_label.setText(numbers)
         self.numbers_label.setVisible(bool(numbers))
+        # nothing is cut off at the right: the dock is at least as wide as its numbers
+        bar = self._area.verticalScrollBar().sizeHint().width()
+        self._area.setMinimumWidth(self._content.minimumSizeHint().width() + bar)
         self.notes_note.show_text(reasons_text(state.curves))
         self.counts_note.show_text(state.counts_text)
         for box, value in (

@@ -151,7 +151,7 @@ class Fitter:
 
         if raw is None:
             return None
-        if not _is_same(raw, self._noise[0]):
+        if not is_same(raw, self._noise[0]):
             try:
                 self._noise = raw, measure_raw_noise(raw)
             except ValueError:
@@ -172,7 +172,7 @@ def _fit_counts(item: CountsItem) -> SphereFit:
         return SphereFit("nm" if item.pixel_size_nm else "px", refused=error_line(error))
 
 
-def _is_same(one: npt.NDArray[Any], other: npt.NDArray[Any] | None) -> bool:
+def is_same(one: npt.NDArray[Any], other: npt.NDArray[Any] | None) -> bool:
     """Whether two views show the same pixels of one array."""
     if other is None:
         return False

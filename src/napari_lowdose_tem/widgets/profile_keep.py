@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from napari_lowdose_tem.measure.window import SphereFit
+
 from . import profile_kept as kept
 from ._worker import error_line
 from .profile_lines import LineLayers
@@ -31,15 +33,21 @@ class Keeper:
         """Show the rows of the layer of lines."""
         self._state.rows = () if self._lines.layer is None else kept.rows_of(self._lines.layer)
 
-    def keep(self, name: str, frames: Mapping[str, int | None]) -> None:
-        """Add what is measured now, a row for each layer; `frames` says which frame a role shows."""
+    def keep(self, name: str, frames: Mapping[str, int | None], counts: SphereFit | None = None) -> None:
+        """Add what is measured now, a row for each layer and one for the raw counts.
+
+        `frames` says which frame a role shows.
+        """
         rows = []
         for curve in self._state.curves:
             if curve.profile is not None and curve.measurement is not None and curve.is_fresh:
                 line = curve.profile.line
                 place, numbers = (line.start, line.stop), curve.measurement.to_json()
                 frame = frames.get(curve.role)
-                rows.append(kept.Row(name, curve.layer, curve.role, frame, place, line.width_px, numbers))
+                row = kept.Row(name, curve.layer, curve.role, frame, place, line.width_px, numbers)
+                rows.append(row)
+                if curve.role == "LDE" and counts is not None:
+                    rows.append(replace(row, numbers=kept.numbers_of_counts(counts)))
         if not rows:
             self._say("There is nothing measured yet; draw a line first.", True)
             return

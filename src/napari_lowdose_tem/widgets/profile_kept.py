@@ -16,6 +16,8 @@ import numpy as np
 from . import _layers
 
 if TYPE_CHECKING:
+    from napari_lowdose_tem.measure.window import SphereFit
+
     from ._layers import LayerTuple
 
 ENDING = ".lines.json"
@@ -67,6 +69,14 @@ def row_from_json(entry: dict[str, Any]) -> Row:
         return Row(**known)
     except (TypeError, KeyError) as error:
         raise ValueError(f"this is no kept measurement: {str(entry)[:80]}") from error
+
+
+def numbers_of_counts(found: SphereFit) -> dict[str, Any]:
+    """Return what a fit to raw counts says, named as in `Measurement.to_json`."""
+    u, told = found.unit, found.to_json()
+    keys = (f"diameter_{u}", f"diameter_se_{u}", f"diameter_ci95_{u}", f"diameter_bound_{u}", "t_min")
+    particle = {key: told[key] for key in keys}
+    return {"unit": u, "fit": "counts", "particles": [particle], "refused": None}
 
 
 def rows_of(layer: Any) -> tuple[Row, ...]:

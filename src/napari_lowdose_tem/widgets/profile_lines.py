@@ -173,6 +173,7 @@ class LineLayers:
             text={"string": "{name}", "size": 10, "color": COLOR, "anchor": "upper_left"},
             edge_color=COLOR,
             face_color="transparent",
+            opacity=1.0,
             metadata={_layers.KEY: {"line_profiles": {}}},
         )
         self._viewer.layers.selection.active = selected

@@ -133,6 +133,7 @@ class Mirrors:
             name=_layers.unique_name(f"Line on {layer.name}", [other.name for other in viewer.layers]),
             metadata={_layers.KEY: {"mirror": True}},
             face_color="transparent",
+            opacity=1.0,
             **{key: _last_two(getattr(lines, key)) for key in ("scale", "translate", "units")},
         )
         self._of[layer] = mirror

@@ -19,9 +19,14 @@ def with_error(value: float | None, error: float | None) -> str:
     if value is None or not math.isfinite(value):
         return _DASH
     if error is None or not math.isfinite(error) or error <= 0:
-        return f"{value:.3g}" if abs(value) < 1 else f"{value:.1f}"
+        return f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−")
     digits = min(6, max(0, 1 - math.floor(math.log10(error))))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
+
+
+def with_transmission(value: float | None, error: float | None) -> str:
+    """Return `0.592 ± 0.011`."""
+    return with_error(value, error) if error or value is None else f"{value:.2f}"
 
 
 def numbers_html(curves: tuple[Curve, ...], counts: SphereFit | None, unit: str) -> str:
@@ -30,18 +35,18 @@ def numbers_html(curves: tuple[Curve, ...], counts: SphereFit | None, unit: str)
     if not columns and counts is None:
         return ""
     n = max((len(c.measurement.particles) for c in columns if c.measurement is not None), default=1)
-    heads = [c.role for c in columns] + (["LDE counts"] if counts is not None else [])
-    lines = ["".join(f"<th align='right'>&nbsp;&nbsp;{escape(head)}</th>" for head in ["", *heads])]
-    for i in range(n):
-        sub = f"<sub>{i + 1}</sub>" if n > 1 else ""
-        for label, tip in _rows(unit):
-            cells = [_particle_cell(c, i, tip) for c in columns]
-            extra = [_counts_cell(counts, label) if i == 0 else ""] if counts is not None else []
-            lines.append(_line(label.replace("*", sub), cells + extra))
+    heads = [c.role for c in columns] + (["counts"] if counts is not None else [])
+    lines = ["".join(f"<th align='right'>&nbsp;&nbsp;{escape(head)}</th>" for head in [f"[{unit}]", *heads])]
     if n > 1:
         for label, pair in _PAIR:
             cells = [pair(c.measurement) if c.measurement is not None else _DASH for c in columns]
-            lines.append(_line(f"{label}" + (f" [{unit}]" if "resolved" not in label else ""), [*cells, ""]))
+            lines.append(_line(label, [*cells, ""]))
+    for i in range(n):
+        sub = f"<sub>{i + 1}</sub>" if n > 1 else ""
+        for label, tell in _ROWS:
+            cells = [_particle_cell(c, i, tell) for c in columns]
+            extra = [_counts_cell(counts, label) if i == 0 else ""] if counts is not None else []
+            lines.append(_line(label.replace("*", sub), cells + extra))
     return f"<table cellspacing='0' cellpadding='1'>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
@@ -64,20 +69,17 @@ def reasons_text(curves: tuple[Curve, ...]) -> str:
     return "\n".join(lines)
 
 
-def _rows(unit: str) -> list[tuple[str, Callable[[Particle], str]]]:
-    return [
-        (f"diameter d* [{unit}]", lambda p: f"<b>{with_error(p.diameter, p.diameter_se)}</b>"),
-        ("&nbsp;&nbsp;95 % interval", lambda p: _interval(p.diameter_ci95)),
-        (f"centre* [{unit}]", lambda p: with_error(p.center, p.center_se)),
-        (f"pseudo-diameter D* [{unit}]", lambda p: with_error(p.pseudo_diameter, None)),
-        (f"edge, total D − d* [{unit}]", lambda p: with_error(p.edge_total, None)),
-        (f"edge, per side* [{unit}]", lambda p: with_error(p.edge_per_side, None)),
-        (f"edge, σ of blur* [{unit}]", lambda p: with_error(p.edge_sigma, None)),
-        (f"edge, 10–90 %* [{unit}]", lambda p: with_error(p.edge_10_90, None)),
-        ("T at the centre*", lambda p: with_error(p.t_min, p.t_min_se)),
-    ]
-
-
+_ROWS: list[tuple[str, Callable[[Particle], str]]] = [
+    ("diameter d*", lambda p: f"<b>{with_error(p.diameter, p.diameter_se)}</b>"),
+    ("&nbsp;&nbsp;95 % interval", lambda p: _interval(p.diameter_ci95)),
+    ("centre*", lambda p: with_error(p.center, p.center_se)),
+    ("pseudo-diameter D*", lambda p: with_error(p.pseudo_diameter, None)),
+    ("edge: total, D − d*", lambda p: with_error(p.edge_total, None)),
+    ("&nbsp;&nbsp;per side", lambda p: with_error(p.edge_per_side, None)),
+    ("&nbsp;&nbsp;σ of the blur", lambda p: with_error(p.edge_sigma, None)),
+    ("&nbsp;&nbsp;10–90 %", lambda p: with_error(p.edge_10_90, None)),
+    ("T at the centre", lambda p: with_transmission(p.t_min, p.t_min_se)),
+]
 _PAIR: list[tuple[str, Callable[[Measurement], str]]] = [
     ("separation l", lambda m: with_error(m.separation, m.separation_se)),
     ("margin l − (d<sub>1</sub> + d<sub>2</sub>)/2", lambda m: with_error(m.margin, m.margin_se)),
@@ -96,7 +98,7 @@ def _counts_cell(counts: SphereFit, label: str) -> str:
     if "95 %" in label:
         return _interval(counts.diameter_ci95)
     if label.startswith("T at"):
-        return with_error(counts.t_min, None)
+        return with_transmission(counts.t_min, None)
     return ""
 
 

@@ -100,15 +100,25 @@ class ProfilePlot(QWidget):
             one.set_facecolor(background)
             style_axes(one, text)
             one.set_ylabel(SCALES[self._scale], color=text, fontsize=8)
+            self._align_label(one)
         axes[-1].set_xlabel(f"Distance from the start [{unit}]", color=text, fontsize=8)
         shown = {role: axes[i if stacked else 0] for i, role in enumerate(roles)}
         self._panels = {
-            role: _Panel(one, role, COLORS[kind][role], text, place=0 if stacked else i)
+            role: _Panel(
+                one, role, COLORS[kind][role], text, 0 if stacked else i, 1 if stacked else len(roles)
+            )
             for i, (role, one) in enumerate(shown.items())
         }
         self._spans = [_Spans(one, _SPAN[kind]) for one in axes]
         self._picture = None
         self._canvas.fit_margins()
+
+    def _align_label(self, axes: Any) -> None:
+        """Put the label at the rim: beside the numbers it would be cut off."""
+        from matplotlib.transforms import IdentityTransform, blended_transform_factory
+
+        place = blended_transform_factory(IdentityTransform(), axes.transAxes)
+        axes.yaxis.set_label_coords(14 * self._canvas.device_pixel_ratio, 0.5, place)
 
     def _move(self) -> None:
         """Move what is drawn to the curves; over the stored picture where the axes still fit."""
@@ -161,8 +171,13 @@ class ProfilePlot(QWidget):
         # the diameters' bars have their place below the profiles
         bottom, height = low - 3.2 * margin, axes.bbox.height or 1.0
         # and what is said its place above them
-        share = min(0.6, (self._text_lines.get(axes, 0) * _LINE_HEIGHT_PX + 6) / height)
+        share = min(0.6, self._head_px(axes) / height)
         return 0.0, length, bottom, high + margin + (high - bottom) * share / (1 - share)
+
+    def _head_px(self, axes: Any) -> float:
+        """Height of the names and of what is said [px]."""
+        lines = self._text_lines.get(axes, 0) + (len(self._panels) > 1 and len(self.figure.axes) == 1)
+        return max(1, lines) * _LINE_HEIGHT_PX * float(self._canvas.device_pixel_ratio) + 6
 
     def _axes_fit(self, drawn: list[Curve]) -> bool:
         for axes in {panel.axes for panel in self._panels.values()}:
@@ -265,7 +280,7 @@ class ProfilePlot(QWidget):
 class _Panel:
     """Everything that moves of one profile."""
 
-    def __init__(self, axes: Any, role: str, color: str, text: str, place: int) -> None:
+    def __init__(self, axes: Any, role: str, color: str, text: str, place: int, of: int) -> None:
         self.axes, self.role = axes, role
         plot = axes.plot
         (self._data,) = plot([], [], color=color, lw=0.9, alpha=0.6, animated=True)
@@ -285,11 +300,11 @@ class _Panel:
             for _ in range(6)
         ]
         axes.text(
-            0.985, 0.97 - 0.085 * place, role, transform=axes.transAxes, color=color, fontsize=8,
+            0.985 - 0.15 * (of - 1 - place), 0.97, role, transform=axes.transAxes, color=color, fontsize=8,
             weight="bold", ha="right", va="top",
         )  # fmt: skip
         self._reason = axes.text(
-            0.015, 0.975, "", transform=axes.transAxes, color=text, fontsize=7.5, va="top"
+            0.015, 0.97 if of == 1 else 0.9, "", transform=axes.transAxes, color=text, fontsize=7.5, va="top"
         )
 
     def show(self, curve: Curve, scale: str) -> None:

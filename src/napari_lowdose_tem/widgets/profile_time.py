@@ -59,13 +59,19 @@ class OverTimeRun:
         self._job: Job | None = None
         self._image: Image | None = None
         self.stacks: tuple[str, ...] = ()
+        self._chosen = ""
 
     def offer(self, images: list[tuple[str, Image]]) -> None:
         """Offer the stacks among the images, the output first."""
         stacks = (name for name, image in reversed(images) if image.is_stack and image.n_frames > 1)
         self.stacks = tuple(stacks)
-        if self._state.stack not in self.stacks:
-            self._state.stack = self.stacks[0] if self.stacks else ""
+        if self._chosen not in self.stacks:
+            self._chosen = ""
+        self._state.stack = self._chosen or (self.stacks[0] if self.stacks else "")
+
+    def choose(self, name: str) -> None:
+        """Take another stack."""
+        self._chosen = self._state.stack = name
 
     def start(
         self, layer: Layer, image: Image, line: Line, options: FitOptions, raw: Image | None = None
@@ -106,7 +112,15 @@ class OverTimeRun:
         }
         shown = Image(np.asarray(found.kymograph, np.float32), name=f"{self._name} kymograph")
         shown = shown.with_provenance(kymograph_of=self._name, source=image.provenance.get("source"))
-        _layers.add_image(self._viewer, _layers.layer_tuple(shown, **attributes))
+        others = list(self._viewer.layers)
+        layer = _layers.add_image(self._viewer, _layers.layer_tuple(shown, **attributes))
+        if not self._viewer.canvas.grid.enabled:  # else it has a cell of its own
+            for other in others:
+                other.visible = False
+            self._state.is_error = False
+            self._state.message = "The kymograph is shown alone; the other layers are hidden."
+        self._viewer.layers.selection.active = layer
+        self._viewer.fit_to_view()
 
     def _on_progress(self, progress: Any) -> None:
         if progress.result is None and time.monotonic() - self._told_at < _TELL_S:
