@@ -16,6 +16,7 @@ from pathlib import Path
 import napari
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import tifffile
 from napari.layers import Layer
 from qtpy.QtWidgets import QApplication
@@ -37,6 +38,7 @@ PLUGIN = "napari-lowdose-tem"
 IMAGES = Path(__file__).parent / "images"
 SIZE_PX = (1360, 860)
 EPOCHS = 12
+MOST_BYTES = 400_000
 
 
 def wait(condition: Callable[[], bool], timeout_s: float = 600) -> None:
@@ -57,7 +59,12 @@ def shoot(viewer: napari.Viewer, name: str, look: Callable[[], None] | None = No
     for _ in range(5):  # let it draw
         QApplication.processEvents()
     IMAGES.mkdir(exist_ok=True)
-    viewer.screenshot(str(IMAGES / f"{name}.png"), canvas_only=False, flash=False)
+    path = IMAGES / f"{name}.png"
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+    if path.stat().st_size > MOST_BYTES:  # noise does not compress
+        with PIL.Image.open(path) as picture:
+            small = picture.convert("RGB").quantize(64)
+        small.save(path, optimize=True)
 
 
 def main(frame: str | None) -> None:
@@ -143,7 +150,7 @@ def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     control.time.add_kymograph()
     settle()
     dock.scroll_to(dock.kymograph_button)
-    shoot(viewer, "kymograph")
+    shoot(viewer, "kymograph", lambda: viewer.fit_to_view(layers=[viewer.layers[-1]]))
     viewer.window.remove_dock_widget(dock)
 
 

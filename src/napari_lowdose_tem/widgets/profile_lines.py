@@ -34,7 +34,8 @@ class LineLayers:
     """
 
     def __init__(self, viewer: ViewerModel, changed: Callable[[], None]) -> None:
-        self._viewer, self._changed = viewer, changed
+        self._viewer = viewer
+        self._changed: Callable[[], Any] = lambda: None  # who asked for the lines does not have them yet
         self.layer: Shapes | None = None
         self.width = 0.0
         self._current = -1
@@ -51,6 +52,7 @@ class LineLayers:
         self._on_active()
         if self.layer is None:
             self._take_any()
+        self._changed = changed
 
     def close(self) -> None:
         """Leave the lines alone and take the mirrors away."""

@@ -82,7 +82,7 @@ _ROWS: list[tuple[str, Callable[[Particle], str]]] = [
 ]
 _PAIR: list[tuple[str, Callable[[Measurement], str]]] = [
     ("separation l", lambda m: with_error(m.separation, m.separation_se)),
-    ("margin l − (d<sub>1</sub> + d<sub>2</sub>)/2", lambda m: with_error(m.margin, m.margin_se)),
+    ("margin l − mean d", lambda m: with_error(m.margin, m.margin_se)),
     ("resolved", lambda m: {True: "yes", False: "no", None: _DASH}[m.resolved]),
 ]
 

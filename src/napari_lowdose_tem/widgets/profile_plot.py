@@ -23,6 +23,7 @@ _SPAN = {"dark": "#5fd3a6", "light": "#00805a"}
 _GRAB_PX = 7
 _ROOM = 0.12  # beyond the data while they move, so that the axes need not follow each step
 _REST_MS = 350
+_CIRCLES = 90
 _LETTER_PX, _LINE_HEIGHT_PX = 5.6, 13
 Segments = tuple[tuple[float, float], ...]
 
@@ -68,8 +69,6 @@ class ProfilePlot(QWidget):
         if seen == self._shown or (not curves and self._canvas is None):
             return
         self._shown, self._curves, self._scale, self._own = seen, curves, scale, segments
-        if self._drag is None:
-            self._segments = segments or _found_segments(curves)
         if self._canvas is None:
             self._canvas = make_canvas()
             self.layout().addWidget(self._canvas)
@@ -104,12 +103,10 @@ class ProfilePlot(QWidget):
         axes[-1].set_xlabel(f"Distance from the start [{unit}]", color=text, fontsize=8)
         shown = {role: axes[i if stacked else 0] for i, role in enumerate(roles)}
         self._panels = {
-            role: _Panel(
-                one, role, COLORS[kind][role], text, 0 if stacked else i, 1 if stacked else len(roles)
-            )
+            role: _Panel(one, role, COLORS[kind][role], text, *((0, 1) if stacked else (i, len(roles))))
             for i, (role, one) in enumerate(shown.items())
         }
-        self._spans = [_Spans(one, _SPAN[kind]) for one in axes]
+        self._spans = {one: _Spans(one, _SPAN[kind]) for one in axes}
         self._picture = None
         self._canvas.fit_margins()
 
@@ -125,8 +122,7 @@ class ProfilePlot(QWidget):
         drawn = [curve for curve in self._curves if curve.profile is not None]
         for curve in self._curves:
             self._panels[curve.role].show(curve, self._scale)
-        for spans in self._spans:
-            spans.show(self._segments, is_own=bool(self._own) or self._drag is not None)
+        self._show_spans()
         if self._picture is None or not self._axes_fit(drawn):
             self._tell_reasons()
             self._set_limits(drawn, room=_ROOM if self._picture is not None else 0.0)
@@ -214,19 +210,30 @@ class ProfilePlot(QWidget):
         self._canvas.blit(self.figure.bbox)
 
     def _draw_moving(self) -> None:
-        for spans in self._spans:
+        for spans in self._spans.values():
             spans.draw()
         for panel in self._panels.values():
             panel.draw()
 
     # ---- background segments by hand
 
+    def _show_spans(self) -> None:
+        for axes, spans in self._spans.items():
+            spans.show(self._segments_in(axes), is_own=bool(self._own) or self._drag is not None)
+
+    def _segments_in(self, axes: Any) -> Segments:
+        """Segments shown in axes: those dragged, the user's own, or those found for the profile there."""
+        if self._drag is not None or self._own:
+            return self._segments if self._drag is not None else self._own
+        here = [curve for curve in self._curves if self._panels[curve.role].axes is axes]
+        return _found_segments(tuple(here))
+
     def _edge_at(self, event: Any) -> tuple[int, int] | None:
         if event.inaxes is None:
             return None
         to_px = event.inaxes.transData.transform
         best, found = float(_GRAB_PX), None
-        for i, segment in enumerate(self._segments):
+        for i, segment in enumerate(self._segments_in(event.inaxes)):
             for end, position in enumerate(segment):
                 distance = abs(to_px((position, 0))[0] - event.x)
                 if distance < best:
@@ -236,18 +243,19 @@ class ProfilePlot(QWidget):
     def _on_press(self, event: Any) -> None:
         if event.inaxes is None:
             return
+        shown = self._segments_in(event.inaxes)
         if event.button == 3:
-            kept = tuple(s for s in self._segments if not s[0] <= event.xdata <= s[1])
-            if kept != self._segments:
-                self._segments = kept
+            kept = tuple(s for s in shown if not s[0] <= event.xdata <= s[1])
+            if kept != shown:
                 self.background_changed.emit(kept)
-            return
-        if event.button != 1:
-            return
-        self._drag = self._edge_at(event)
-        if self._drag is None and self.marking:
-            self._segments = (*self._own, (event.xdata, event.xdata))
-            self._drag = len(self._segments) - 1, 1
+        elif event.button == 1:
+            found = self._edge_at(event)
+            if found is not None:
+                self._segments = shown
+            elif self.marking:
+                self._segments = (*self._own, (event.xdata, event.xdata))
+                found = len(self._segments) - 1, 1
+            self._drag = found
 
     def _on_move(self, event: Any) -> None:
         if self._drag is None:
@@ -262,8 +270,7 @@ class ProfilePlot(QWidget):
         ends = list(self._segments[which])
         ends[end] = float(event.xdata)
         self._segments = tuple(tuple(ends) if i == which else s for i, s in enumerate(self._segments))  # type: ignore[misc]
-        for spans in self._spans:
-            spans.show(self._segments, is_own=True)
+        self._show_spans()
         if self._picture is not None:
             self._blit()
 
@@ -273,7 +280,6 @@ class ProfilePlot(QWidget):
         self._drag = None
         step = 1e-6 + 0.002 * (self.figure.axes[0].get_xlim()[1])
         segments = tuple((min(s), max(s)) for s in self._segments if abs(s[1] - s[0]) > step)
-        self._segments = segments
         self.background_changed.emit(segments)
 
 
@@ -328,7 +334,9 @@ class _Panel:
         if ground.size:
             self._ground.set_data(profile.position, ground)
         if curve.is_fresh and found.used.size == values.size:
-            self._used.set_data(profile.position[found.used], values[found.used])
+            # of many samples some: circles side by side would hide the fit
+            marked = np.flatnonzero(found.used)[:: max(1, int(found.used.sum()) // _CIRCLES)]
+            self._used.set_data(profile.position[marked], values[marked])
         xs: list[float] = []
         for particle, label in zip(found.particles, self._labels, strict=False):
             half = particle.diameter / 2

@@ -120,7 +120,7 @@ class OverTimeRun:
             self._state.is_error = False
             self._state.message = "The kymograph is shown alone; the other layers are hidden."
         self._viewer.layers.selection.active = layer
-        self._viewer.fit_to_view()
+        self._viewer.fit_to_view(layers=[layer])
 
     def _on_progress(self, progress: Any) -> None:
         if progress.result is None and time.monotonic() - self._told_at < _TELL_S:
