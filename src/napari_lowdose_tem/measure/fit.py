@@ -33,6 +33,9 @@ _FLAT = 0.02  # misfit of one sphere that is good enough, of its depth
 _LEAST_SHARE = 0.12  # of the strongest sphere's depth
 _LEAST_GAP = 0.35  # of two centres, in radii of the smaller sphere
 _LARGEST_RATIO = 5.0  # of the radii
+_WORSE = 1.2
+_NOISE_LEFT, _EXACT = 1.05, 2.5e-4  # misfit that cannot be improved, of the noise and of the background
+_ODD_NOISE, _ODD = 2.0, 0.01  # misfit worth telling
 
 
 def fit_profile(
@@ -68,58 +71,90 @@ def suggest_particles(profile: Profile, options: FitOptions | None = None) -> in
     try:
         profile = take_part(profile, options.background)
         base, known = find_background(profile, options.background)
-        return _count(profile, guess.find_starts(profile, base, _MOST_SUGGESTED), base, known, options)
+        return _count(profile, base, known, options)[0]
     except RefusedError:
         return 1
 
 
 def _count(
-    profile: Profile, starts: list[guess.Start], base: Floats, known: Known | None, options: FitOptions
-) -> int:
+    profile: Profile, base: Floats, known: Known | None, options: FitOptions
+) -> tuple[int, Fitted | None]:
     """Fit one sphere more as long as that explains most of what was left."""
-    noise = guess.measure_noise(profile.intensity / base)
-    best, left = 1, math.inf
-    for count, start in enumerate(starts, 1):
+    starts, noise = guess.Starts(profile, base), guess.measure_noise(profile.intensity / base)
+    best: tuple[int, Fitted | None] = (1, None)
+    left = math.inf
+    for count in range(1, _MOST_SUGGESTED + 1):
         try:
-            if not (start.contrasts > 0).all():
-                break
-            fitted = fit_full(profile, start, known, options)
+            fitted = _fit_best(profile, starts, noise, count, known, options)
         except RefusedError:
             continue  # neighbours may not look like one sphere
         depths = -np.expm1(-(fitted.contrasts if fitted.contrasts is not None else np.ones(count)))
-        gaps = np.diff(np.sort(fitted.centers))
-        apart = bool((gaps > _LEAST_GAP * fitted.radii.min()).all())
         even = (
             depths.min() > _LEAST_SHARE * depths.max()
             and fitted.radii.max() < _LARGEST_RATIO * fitted.radii.min()
         )
-        if count > 1 and not (apart and even and fitted.misfit < _GAIN * left):
-            break
-        best, left = count, fitted.misfit
+        if count > 1 and not (_least_gap(fitted) > _LEAST_GAP and even and fitted.misfit < _GAIN * left):
+            continue
+        best, left = (count, fitted), fitted.misfit
         if left < max(1.5 * noise, _FLAT * float(depths.max())):
             break
     return best
 
 
+def _fit_best(
+    profile: Profile, starts: guess.Starts, noise: float, count: int, known: Known | None, options: FitOptions
+) -> Fitted:
+    """Full fit from each guess until one leaves nothing but noise; the best of those that are possible."""
+    found: list[Fitted] = []
+    reason = (
+        f"{count} particles were asked for, the profile shows fewer; choose {count - 1}"
+        if count > 1
+        else "no dip below the background; draw the line across a particle"
+    )
+    for start in starts.find(count):
+        try:
+            found.append(fit_full(profile, start, known, options))
+        except RefusedError as refusal:
+            reason = str(refusal)
+            continue
+        if found[-1].misfit < max(_NOISE_LEFT * noise, _EXACT):
+            break
+    if not found:
+        raise RefusedError(reason)
+    # of fits about as good, the one of particles beside each other
+    return min(found, key=lambda fitted: fitted.misfit * (1 if _least_gap(fitted) > _LEAST_GAP else _WORSE))
+
+
+def _least_gap(fitted: Fitted) -> float:
+    """Least distance of two centres, in radii of the smallest sphere."""
+    return float(np.diff(np.sort(fitted.centers)).min(initial=math.inf) / fitted.radii.min())
+
+
 def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> Measurement:
     profile = take_part(profile, options.background)
     base, known = find_background(profile, options.background)
-    starts = guess.find_starts(profile, base, options.particles or _MOST_SUGGESTED)
-    count = options.particles or _count(profile, starts, base, known, replace(options, model="full"))
-    start = starts[count - 1]
-    if not (start.contrasts > 0).all():
-        raise RefusedError(
-            f"{count} particles were asked for, the profile shows fewer; choose {count - 1}"
-            if count > 1
-            else "no dip below the background; draw the line across a particle"
-        )
-    if options.model == "full":
-        fitted = fit_full(profile, start, known, options)
-    else:
-        fitted = fit_arcs(profile, start, base, known, options)
+    noise = guess.measure_noise(profile.intensity / base)
+    full = replace(options, model="full")
+    count, fitted = options.particles, None
+    if count is None:
+        count, fitted = _count(profile, base, known, full)
+    starts = guess.Starts(profile, base)
+    if options.model != "full":
+        guessed = starts.find(count)
+        if not guessed:
+            raise RefusedError(
+                "no dip below the background; draw the line across as many particles as asked for"
+            )
+        fitted = fit_arcs(profile, guessed[0], base, known, options)
+    elif fitted is None:
+        fitted = _fit_best(profile, starts, noise, count, known, options)
     if options.is_enhanced:
         fitted = _add_network_error(profile, fitted, raw_noise)
     _check(profile, fitted)
+    if fitted.misfit > max(_ODD_NOISE * noise, _ODD):
+        percent = 100 * fitted.misfit
+        said = f"the profile departs from that of spheres by {percent:.1f} % of the background (r.m.s.)"
+        fitted = replace(fitted, notes=(*fitted.notes, said))
     return _report(profile, fitted, options)
 
 

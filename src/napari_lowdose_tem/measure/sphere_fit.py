@@ -124,9 +124,10 @@ def guess_values(profile: Profile) -> Floats | str:
     base = guess.guess_background(profile)
     if not (base > 0).all():
         return "the background is not above zero; subtract the dark level"
-    start = guess.find_starts(profile, base, 1)[0]
-    if not start.contrasts[0] > 0:
+    found = guess.Starts(profile, base).find(1)
+    if not found:
         return "no dip below the background; draw the line across a particle"
+    start = found[0]
     row, col = profile.locate(float(start.centers[0]))
     contrast = float(np.clip(start.contrasts[0], 0.05, 3.0))
     place = row * profile.pixel_size[0], col * profile.pixel_size[1]

@@ -1,19 +1,19 @@
 """First guesses: how many spheres a profile shows, where, and how large.
 
-y = -ln(I/B) is the sum of the chords over λ, linear in 1/λ. Spheres of a coarse set of places and radii are
-tried one by one, two by two, then one more at a time, each with its best 1/λ ≥ 0.
+y = -ln(I/B) is the sum of the chords over λ, linear in 1/λ: spheres of a coarse set of places and radii are
+combined, each with its best 1/λ ≥ 0.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, optimize, signal
 
 from napari_lowdose_tem.measure.profile import Profile
-from napari_lowdose_tem.measure.result import MOST_PARTICLES
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,6 +22,10 @@ _PLACES, _RADII = 36, 9
 _SMALLEST_RADIUS_PX = 1.5
 _BLUR = 1.2  # samples
 _LOWEST = 0.02  # of the background
+_EXCHANGES = 6
+_LEAST_NEW = 1e-3  # of a sphere's square, what others do not explain
+_DISTANCES = (0.05, 0.25, 0.5, 0.75, 1.2)  # of two centres over the sum of the radii
+_LEAST_PROMINENCE = 0.1  # of a dip, of the deepest
 _TINY = 1e-9  # a sphere between two samples is seen by none
 _ENDS = 0.12  # of the line, at either end
 
@@ -45,8 +49,8 @@ def guess_background(profile: Profile) -> Floats:
     return np.asarray(y0 + (y1 - y0) * (position - x0) / (x1 - x0))
 
 
-def find_starts(profile: Profile, background: Floats, most: int = MOST_PARTICLES) -> list[Start]:
-    """Guess one, two … `most` spheres.
+class Starts:
+    """Guesses of one, two … spheres on a profile.
 
     Parameters
     ----------
@@ -54,38 +58,97 @@ def find_starts(profile: Profile, background: Floats, most: int = MOST_PARTICLES
         As `sample_line` returns it; samples that are not finite are left out.
     background
         At every sample (n,) [intensity], positive.
-    most
-        Spheres.
     """
-    position, y = _thin_out(profile.position, _take_log(profile, background))
-    pixel = profile.pixel
-    length = profile.length
-    places = np.linspace(0, length, _PLACES)
-    smallest = min(_SMALLEST_RADIUS_PX * pixel, 0.1 * length)
-    radii = np.geomspace(smallest, 0.55 * length, _RADII)
-    center, radius = (a.ravel() for a in np.meshgrid(places, radii, indexing="ij"))
-    kept = (center - radius > -0.1 * length) & (center + radius < 1.1 * length)
-    center, radius = center[kept], radius[kept]
-    atoms = np.sqrt(np.maximum(1 - ((position - center[:, None]) / radius[:, None]) ** 2, 0))
-    atoms = ndimage.gaussian_filter1d(atoms, _BLUR * len(position) / len(profile.position), mode="nearest")
-    starts = []
-    chosen: list[int] = []
-    for n in range(1, most + 1):
-        chosen = _choose_pair(atoms, y) if n == 2 else _choose_next(atoms, y, chosen)
-        contrasts = _solve(atoms[chosen], y)
-        order = np.argsort(center[chosen])
-        picked = np.asarray(chosen)[order]
-        starts.append(Start(center[picked], radius[picked], contrasts[order]))
-    return starts
+
+    def __init__(self, profile: Profile, background: Floats) -> None:
+        self._position, self._y = _thin_out(profile.position, _take_log(profile, background))
+        length = profile.length
+        smallest = min(_SMALLEST_RADIUS_PX * profile.pixel, 0.1 * length)
+        places, radii = np.linspace(0, length, _PLACES), np.geomspace(smallest, 0.55 * length, _RADII)
+        center, radius = (a.ravel() for a in np.meshgrid(places, radii, indexing="ij"))
+        kept = (center - radius > -0.1 * length) & (center + radius < 1.1 * length)
+        self._center, self._radius = center[kept], radius[kept]
+        chord = 1 - ((self._position - self._center[:, None]) / self._radius[:, None]) ** 2
+        self._blur = _BLUR * len(self._position) / len(profile.position)
+        atoms = ndimage.gaussian_filter1d(np.sqrt(np.maximum(chord, 0)), self._blur, mode="nearest")
+        self._atoms = atoms / np.sqrt((atoms**2).sum(1) + _TINY)[:, None]
+        self._norm = 1 / np.sqrt((atoms**2).sum(1) + _TINY)
+
+    def find(self, count: int) -> list[Start]:
+        """Guess `count` spheres, in several ways where one may mislead; none where fewer are seen."""
+        chosen = [self._pursue(count)]
+        if count == 2:
+            chosen += self._choose_pairs()
+        found = [self._take(indices) for indices in chosen]
+        if count > 1 and (peaks := self._find_peaks(count)):
+            found.append(peaks)
+        return [start for start in found if (start.contrasts > 0).all()]
+
+    def _take(self, indices: list[int]) -> Start:
+        contrasts = _solve(self._atoms[indices], self._y) * self._norm[indices]
+        order = np.argsort(self._center[indices])
+        picked = np.asarray(indices)[order]
+        return Start(self._center[picked], self._radius[picked], contrasts[order])
+
+    def _pursue(self, count: int) -> list[int]:
+        """Add spheres one by one, then exchange each for a better one as long as there is any."""
+        chosen: list[int] = []
+        for _ in range(count):
+            chosen.append(self._best_beside(chosen))
+        for _ in range(_EXCHANGES if count > 1 else 0):
+            before = list(chosen)
+            for i in range(count):
+                chosen[i] = self._best_beside(chosen[:i] + chosen[i + 1 :])
+            if chosen == before:
+                break
+        return chosen
+
+    def _best_beside(self, others: list[int]) -> int:
+        """Index of the sphere that explains most beside others, all refitted."""
+        atoms, y = self._atoms, self._y
+        if others:
+            basis = np.linalg.qr(atoms[others].T)[0]
+            atoms, y = atoms - (atoms @ basis) @ basis.T, y - basis @ (basis.T @ y)
+        norm = (atoms**2).sum(1)
+        gain = np.where(norm > _LEAST_NEW, (atoms @ y) / np.sqrt(np.maximum(norm, _LEAST_NEW)), -np.inf)
+        return int(np.argmax(gain))
+
+    def _choose_pairs(self) -> list[list[int]]:
+        """Best pairs of spheres, one for each class of distances."""
+        gram, along = self._atoms @ self._atoms.T, self._atoms @ self._y
+        determinant = np.where(1 - gram**2 > _LEAST_NEW, 1 - gram**2, np.inf)
+        first = (along[:, None] - gram * along) / determinant
+        explained = first * along[:, None] + first.T * along
+        explained[(first <= 0) | (first.T <= 0)] = -np.inf
+        distance = np.abs(self._center[:, None] - self._center) / (self._radius[:, None] + self._radius)
+        pairs = []
+        for low, high in itertools.pairwise(_DISTANCES):
+            there = np.where((distance >= low) & (distance < high), explained, -np.inf)
+            best = np.unravel_index(int(np.argmax(there)), there.shape)
+            if np.isfinite(there[best]):
+                pairs.append([int(best[0]), int(best[1])])
+        return pairs
+
+    def _find_peaks(self, count: int) -> Start | None:
+        """Spheres at the deepest dips, as wide as the way to the next valley."""
+        y = np.pad(ndimage.gaussian_filter1d(self._y, self._blur, mode="nearest"), 1)
+        peaks, found = signal.find_peaks(
+            y, prominence=_LEAST_PROMINENCE * float(y.max()), rel_height=0.9, width=1
+        )
+        if len(peaks) < count:
+            return None
+        order = np.sort(np.argsort(found["prominences"])[::-1][:count])
+        step = float(self._position[1] - self._position[0])
+        places = np.clip(peaks[order] - 1, 0, len(self._position) - 1)
+        return Start(self._position[places], found["widths"][order] * step / 2, y[peaks[order]])
 
 
 def measure_noise(values: Floats) -> float:
-    """Robust white noise of evenly spaced samples from their second differences, r.m.s."""
+    """Robust white noise of evenly spaced samples from their fourth differences, r.m.s."""
     values = values[np.isfinite(values)]
-    if len(values) < 5:
+    if len(values) < 8:
         return 0.0
-    bends = values[:-2] - 2 * values[1:-1] + values[2:]
-    return float(np.median(np.abs(bends)) / 0.6745 / np.sqrt(6))
+    return float(np.median(np.abs(np.diff(values, 4))) / 0.6745 / np.sqrt(70))
 
 
 def _take_log(profile: Profile, background: Floats) -> Floats:
@@ -103,29 +166,5 @@ def _thin_out(position: Floats, y: Floats) -> tuple[Floats, Floats]:
     return position[: n * block].reshape(n, block).mean(1)[kept], mean
 
 
-def _choose_pair(atoms: Floats, y: Floats) -> list[int]:
-    gram, along = atoms @ atoms.T, atoms @ y
-    square = np.diag(gram)
-    determinant = square[:, None] * square - gram**2
-    safe = np.where(determinant > 1e-3 * square[:, None] * square, determinant, np.inf)
-    first = (square * along[:, None] - gram * along) / safe
-    explained = first * along[:, None] + first.T * along
-    explained[(first <= 0) | (first.T <= 0)] = -np.inf
-    best = np.unravel_index(int(np.argmax(explained)), explained.shape)
-    if not np.isfinite(explained[best]):
-        single = _choose_next(atoms, y, [])[0]
-        return [single, single]
-    return [int(best[0]), int(best[1])]
-
-
-def _choose_next(atoms: Floats, y: Floats, chosen: list[int]) -> list[int]:
-    left = y
-    if chosen:
-        left = y - _solve(atoms[chosen], y) @ atoms[chosen]
-    return [*chosen, int(np.argmax((atoms @ left) / np.sqrt((atoms**2).sum(1) + _TINY)))]
-
-
 def _solve(atoms: Floats, y: Floats) -> Floats:
-    from scipy.optimize import nnls
-
-    return np.asarray(nnls(atoms.T, y)[0])
+    return np.asarray(optimize.nnls(atoms.T, y)[0])
