@@ -150,7 +150,7 @@ def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     control.time.add_kymograph()
     settle()
     dock.scroll_to(dock.kymograph_button)
-    shoot(viewer, "kymograph", lambda: viewer.fit_to_view(layers=[viewer.layers[-1]]))
+    shoot(viewer, "kymograph", lambda: control.time.look_at(viewer.layers[-1]))
     viewer.window.remove_dock_widget(dock)
 
 

@@ -190,3 +190,26 @@ def test_drawing_starts_in_line_mode(viewer, lines):
     assert lines.layer.mode == "add_line"
     assert [str(unit) for unit in lines.layer.units] == ["nanometer", "nanometer"]
     assert lines.current == -1
+
+
+class Press:
+    """A mouse event as napari passes it to callbacks."""
+
+    type = "mouse_press"
+
+
+def test_drawn_line_can_be_adjusted_at_once(viewer, lines, qtbot):
+    lines.draw(viewer.layers["LDE"])
+    layer, event = lines.layer, Press()
+    (steps,) = [call(layer, event) for call in layer.mouse_drag_callbacks if call == lines._on_mouse]
+    next(steps)
+    layer.add(np.array([[48.0, 48], [50, 50]]), shape_type="line")
+    event.type = "mouse_move"
+    next(steps)
+    qtbot.wait(20)
+    assert layer.mode == "add_line"  # not before it ends
+    event.type = "mouse_release"
+    assert next(steps, None) is None
+    qtbot.waitUntil(lambda: layer.mode == "direct", timeout=LONG)
+    lines.close()
+    assert lines._on_mouse not in layer.mouse_drag_callbacks

@@ -196,6 +196,13 @@ class _Worker(WorkerBase):
         self._free.set()
 
     def run(self) -> None:
+        try:
+            self._run_and_tell()
+        except RuntimeError:
+            if isalive(self.signals):  # else the application has ended and nobody listens
+                raise
+
+    def _run_and_tell(self) -> None:
         self.started.emit()
         self._running = True
         try:

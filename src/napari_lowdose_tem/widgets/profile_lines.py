@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _layers
+from ._worker import Later
 from .profile_mirrors import ORANGE, Mirrors, is_mirror
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class LineLayers:
         self.width = 0.0
         self._current = -1
         self._seen: tuple[Any, ...] = ()
+        self._is_drawing = False
+        self._drawn = Later(self._let_adjust)
         self._mirrors = Mirrors(viewer, self)
         self._connected = [
             (viewer.layers.events.inserted, self._on_layers),
@@ -59,6 +62,7 @@ class LineLayers:
         for event, slot in self._connected:
             event.disconnect(slot)
         self._connected = []
+        self._drawn.cancel()
         self._watch(None)
         self._mirrors.close()
 
@@ -121,6 +125,7 @@ class LineLayers:
         self._viewer.layers.selection.active = layer
         layer.visible = True
         layer.mode = "add_line"
+        self._is_drawing = True
 
     def add(self, image: Layer, ends: Sequence[tuple[float, float]], name: str = "") -> None:
         """Add a line by its (row, column) ends [px] on an image, and measure it."""
@@ -222,8 +227,25 @@ class LineLayers:
                 (watched.selected_data.events.items_changed, self._on_change),
             ):
                 (event.connect if connect else event.disconnect)(slot)
+        if self.layer is not None:
+            self.layer.mouse_drag_callbacks.remove(self._on_mouse)
+        if layer is not None:
+            layer.mouse_drag_callbacks.append(self._on_mouse)
         self.layer, self._current, self._seen = layer, -1, ()
         self._mirrors.arrange_soon()
+
+    def _on_mouse(self, layer: Shapes, event: Any) -> Iterator[None]:
+        """Notice that a line was drawn."""
+        yield
+        while event.type == "mouse_move":
+            yield
+        self._drawn.ask()
+
+    def _let_adjust(self) -> None:
+        """After a line was drawn let its ends be moved, which most lines need."""
+        if self._is_drawing and self.layer is not None and self.layer.mode == "add_line":
+            self.layer.mode = "direct"
+        self._is_drawing = False
 
     def _on_data(self, event: Any) -> None:
         if str(getattr(event, "action", "")) in ("added", "ActionType.ADDED"):

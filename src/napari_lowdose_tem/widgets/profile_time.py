@@ -120,7 +120,14 @@ class OverTimeRun:
             self._state.is_error = False
             self._state.message = "The kymograph is shown alone; the other layers are hidden."
         self._viewer.layers.selection.active = layer
-        self._viewer.fit_to_view(layers=[layer])
+        self.look_at(layer)
+
+    def look_at(self, layer: Layer) -> None:
+        """Let a frame-like layer fill the view; napari's own way fails beside stacks."""
+        low, high = layer.extent.world[:, -2:]
+        camera = self._viewer.scene.camera
+        camera.center = (0.0, *((low + high) / 2))
+        camera.zoom = 0.9 * min(self._viewer.canvas.size) / max(float((high - low).max()), 1e-9)
 
     def _on_progress(self, progress: Any) -> None:
         if progress.result is None and time.monotonic() - self._told_at < _TELL_S:
