@@ -131,7 +131,11 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
     ):
         scaling = engine.measure(image, job.first, last)
         source = str(image.provenance.get("source", image.name))
-        provenance = {"source": source, **engine.describe(scaling), "raw_noise": _find_noise(image, job.first)}
+        provenance = {
+            "source": source,
+            **engine.describe(scaling),
+            "raw_noise": _find_noise(image, job.first),
+        }
         if (job.first, last) != (0, image.n_frames):
             provenance["frames"] = [job.first, last]
         like = image.with_provenance(enhanced=provenance)

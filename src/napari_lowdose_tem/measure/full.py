@@ -216,6 +216,10 @@ def _check_bounds(
     stuck[3 * count] &= sigma > 1.1 * low_sigma  # as sharp as the pixel is a result
     stuck[3 * count + 3 :] = False  # no offset is a result
     at = [names[i] for i in np.flatnonzero(stuck)]
+    if at and at[0] == "place":
+        raise RefusedError(
+            "the particle reaches beyond the line's end; draw the line from background to background"
+        )
     if at:
         raise RefusedError(
             f"the fit ended at the bound of its {at[0]}; the profile is not that of "

@@ -130,17 +130,21 @@ class Starts:
         return pairs
 
     def _find_peaks(self, count: int) -> Start | None:
-        """Spheres at the deepest dips, as wide as the way to the next valley."""
-        y = np.pad(ndimage.gaussian_filter1d(self._y, self._blur, mode="nearest"), 1)
-        peaks, found = signal.find_peaks(
-            y, prominence=_LEAST_PROMINENCE * float(y.max()), rel_height=0.9, width=1
-        )
+        """Spheres at the deepest dips, as wide as the way to half of the depth, or to the next one."""
+        y = ndimage.gaussian_filter1d(self._y, self._blur, mode="nearest")
+        peaks, found = signal.find_peaks(y, prominence=_LEAST_PROMINENCE * float(y.max()))
         if len(peaks) < count:
             return None
-        order = np.sort(np.argsort(found["prominences"])[::-1][:count])
+        chosen = np.sort(peaks[np.argsort(found["prominences"])[::-1][:count]])
+        borders = [0, *(chosen[1:] + chosen[:-1]) // 2, len(y) - 1]
+        radii = []
+        for peak, low, high in zip(chosen, borders, borders[1:], strict=False):
+            shallow = np.flatnonzero(y[low : high + 1] < y[peak] / 2) + low
+            left = max(shallow[shallow < peak], default=low)
+            right = min(shallow[shallow > peak], default=high)
+            radii.append(1.1 * min(peak - left, right - peak))
         step = float(self._position[1] - self._position[0])
-        places = np.clip(peaks[order] - 1, 0, len(self._position) - 1)
-        return Start(self._position[places], found["widths"][order] * step / 2, y[peaks[order]])
+        return Start(self._position[chosen], np.maximum(radii, 1.0) * step, y[chosen])
 
 
 def measure_noise(values: Floats) -> float:

@@ -218,7 +218,7 @@ def conclude(
     start = np.asarray(profile.line.start) * profile.pixel_size
     along = (np.asarray(profile.line.stop) * profile.pixel_size - start) / profile.length
     offset = values[:2] - start
-    beside = float(along[0] * offset[1] - along[1] * offset[0])
+    beside = float(along[1] * offset[0] - along[0] * offset[1])
     if abs(beside) > values[2] or not -values[2] < offset @ along < profile.length + values[2]:
         return refuse("the sphere found is not the one the line crosses; draw the line across its middle")
     return SphereFit(
