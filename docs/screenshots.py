@@ -63,7 +63,7 @@ def shoot(viewer: napari.Viewer, name: str, look: Callable[[], None] | None = No
     viewer.screenshot(str(path), canvas_only=False, flash=False)
     if path.stat().st_size > MOST_BYTES:  # noise does not compress
         with PIL.Image.open(path) as picture:
-            small = picture.convert("RGB").quantize(64)
+            small = picture.convert("RGB").quantize(256)
         small.save(path, optimize=True)
 
 

@@ -24,6 +24,7 @@ _GRAB_PX = 7
 _ROOM = 0.12  # beyond the data while they move, so that the axes need not follow each step
 _REST_MS = 350
 _CIRCLES = 90
+_BAR_SHARE = 0.17  # of the height, for each profile's diameters
 _LETTER_PX, _LINE_HEIGHT_PX = 5.6, 13
 Segments = tuple[tuple[float, float], ...]
 
@@ -165,7 +166,9 @@ class ProfilePlot(QWidget):
         low, high = (min(lows), max(highs)) if lows else (0.0, 1.0)
         margin = 0.06 * ((high - low) or abs(high) or 1.0)
         # the diameters' bars have their place below the profiles
-        bottom, height = low - 3.2 * margin, axes.bbox.height or 1.0
+        below = _BAR_SHARE * len(here)
+        bottom = low - margin - below / (1 - below) * (high - low + 2 * margin)
+        height = axes.bbox.height or 1.0
         # and what is said its place above them
         share = min(0.6, self._head_px(axes) / height)
         return 0.0, length, bottom, high + margin + (high - bottom) * share / (1 - share)
@@ -294,14 +297,22 @@ class _Panel:
         (self._fit,) = plot([], [], color=color, lw=2.0, animated=True)
         (self._ground,) = plot([], [], color=color, lw=1.0, ls=(0, (4, 3)), animated=True)
         across = axes.get_xaxis_transform()
-        self._height = 0.05 + 0.06 * place
+        self._height = _BAR_SHARE * (of - 1 - place + 0.35)
         (self._bars,) = plot(
             [], [], color=color, lw=1.4, marker="|", ms=8, mew=1.4, transform=across, animated=True
         )
         (self._centers,) = plot([], [], "d", ms=4, color=color, ls="", transform=across, animated=True)
         self._labels = [
             axes.text(
-                0, self._height, "", transform=across, color=color, fontsize=7.5, va="center", animated=True
+                0,
+                self._height,
+                "",
+                transform=across,
+                color=color,
+                fontsize=7.5,
+                ha="center",
+                va="bottom",
+                animated=True,
             )
             for _ in range(6)
         ]
@@ -341,8 +352,8 @@ class _Panel:
         for particle, label in zip(found.particles, self._labels, strict=False):
             half = particle.diameter / 2
             xs += [particle.center - half, particle.center + half, np.nan]
-            label.set_position((particle.center + half, self._height))
-            label.set_text(f"  {particle.diameter:.1f}")
+            label.set_position((particle.center, self._height + 0.025))
+            label.set_text(f"{particle.diameter:.1f}")
         self._bars.set_data(xs, [self._height] * len(xs))
         centers = [particle.center for particle in found.particles]
         self._centers.set_data(centers, [self._height] * len(centers))
