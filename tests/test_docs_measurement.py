@@ -77,15 +77,13 @@ def test_script_fills_page_and_measures_nothing_twice(script, tmp_path, monkeypa
     monkeypatch.setattr(script, "ENHANCED_T_MIN", (0.45,))
     monkeypatch.setattr(script, "ENHANCED_DOSES", (50.0,))
     monkeypatch.setattr(script, "ENHANCED_PIXELS_NM", (3.0,))
-    for axis, values in script.SWEEPS.items():
-        monkeypatch.setitem(script.SWEEPS, axis, values[:2])
-    settings = script.Settings(3, 3, frames=1, frames_main=0)
-    sections = ["bias", "sweeps", "hde", "enhanced"]
+    settings = script.Settings(4, 3, frames=1, frames_main=0)
+    sections = ["bias", "hde", "enhanced"]
     script.main([*sections, "--out", str(tmp_path)], settings)
     page = (tmp_path / "measurement.md").read_text("utf-8")
     assert "| full, blur 4 nm | 96.0" in page
     assert page.count("<!-- end -->") == (DOCS / "measurement.md").read_text("utf-8").count("<!-- end -->")
-    for name in ("bias", "hde", "enhanced"):
+    for name in ("hde", "enhanced"):
         assert (tmp_path / "images" / f"measurement-{name}.png").stat().st_size < 250_000
     stored = json.loads((tmp_path / "measurement.json").read_text("utf-8"))
     assert abs(stored["hde"]["main"]["full"]["bias"]) < 0.5
