@@ -15,6 +15,7 @@ from napari_lowdose_tem.measure.background import Known, find_background, take_p
 from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
 from napari_lowdose_tem.measure.fitted import (
     LEAST_SIGNIFICANCE,
+    MEASURABLE,
     MOST_ERROR,
     SMALLEST_RADIUS_PX,
     Fitted,
@@ -30,6 +31,7 @@ Floats = npt.NDArray[np.float64]
 _MOST_SUGGESTED = 4
 _GAIN = 0.6  # one sphere more must leave less than this of the misfit
 _FLAT = 0.02  # misfit of one sphere that is good enough, of its depth
+_FLAT_NETWORK = 0.06  # the same in enhanced frames, whose particles are no perfect spheres
 _LEAST_SHARE = 0.12  # of the strongest sphere's depth
 _LEAST_GAP = 0.35  # of two centres, in radii of the smaller sphere
 _LARGEST_RATIO = 5.0  # of the radii
@@ -96,7 +98,8 @@ def _count(
         if count > 1 and not (_least_gap(fitted) > _LEAST_GAP and even and fitted.misfit < _GAIN * left):
             continue
         best, left = (count, fitted), fitted.misfit
-        if left < max(1.5 * noise, _FLAT * float(depths.max())):
+        flat = _FLAT_NETWORK if options.is_enhanced else _FLAT
+        if left < max(1.5 * noise, flat * float(depths.max())):
             break
     return best
 
@@ -133,12 +136,28 @@ def _least_gap(fitted: Fitted) -> float:
 def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> Measurement:
     profile = take_part(profile, options.background)
     base, known = find_background(profile, options.background)
-    noise = guess.measure_noise(profile.intensity / base)
-    full = replace(options, model="full")
-    count, fitted = options.particles, None
-    if count is None:
-        count, fitted = _count(profile, base, known, full)
-    starts = guess.Starts(profile, base)
+    if options.particles is not None:
+        return _measure_count(profile, base, known, options, raw_noise, options.particles)
+    count, fitted = _count(profile, base, known, replace(options, model="full"))
+    while True:
+        try:
+            return _measure_count(profile, base, known, options, raw_noise, count, fitted)
+        except RefusedError:
+            if count == 1:
+                raise
+            count, fitted = count - 1, None  # as many as the data support
+
+
+def _measure_count(
+    profile: Profile,
+    base: Floats,
+    known: Known | None,
+    options: FitOptions,
+    raw_noise: float | None,
+    count: int,
+    fitted: Fitted | None = None,
+) -> Measurement:
+    noise, starts = guess.measure_noise(profile.intensity / base), guess.Starts(profile, base)
     if options.model != "full":
         guessed = starts.find(count)
         if not guessed:
@@ -150,7 +169,7 @@ def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> 
         fitted = _fit_best(profile, starts, noise, count, known, options)
     if options.is_enhanced:
         fitted = _add_network_error(profile, fitted, raw_noise)
-    _check(profile, fitted)
+    _check(profile, fitted, LEAST_SIGNIFICANCE if options.is_enhanced else MEASURABLE)
     if fitted.misfit > max(_ODD_NOISE * noise, _ODD):
         percent = 100 * fitted.misfit
         said = f"the profile departs from that of spheres by {percent:.1f} % of the background (r.m.s.)"
@@ -158,15 +177,20 @@ def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> 
     return _report(profile, fitted, options)
 
 
-def _check(profile: Profile, fitted: Fitted) -> None:
+def _check(profile: Profile, fitted: Fitted, least_significance: float) -> None:
     """Refuse numbers the data do not support."""
     unit, length = profile.unit, profile.length
     for center, radius, weight in zip(fitted.centers, fitted.radii, fitted.significance, strict=True):
         name = f"the particle at {center:.1f} {unit}" if len(fitted.centers) > 1 else "the particle"
-        if weight < LEAST_SIGNIFICANCE:
+        if weight < least_significance:
+            what = (
+                "stands out of the noise"
+                if weight < LEAST_SIGNIFICANCE
+                else "stands out enough to be measured"
+            )
             raise RefusedError(
-                f"no dip that stands out of the noise ({weight:.1f} of its errors deep, "
-                f"{LEAST_SIGNIFICANCE:g} are needed); widen the line, average frames, or enhance them"
+                f"no dip that {what} ({weight:.1f} of its errors deep, {least_significance:g} are needed); "
+                "widen the line, average frames, enhance them, or fit the raw counts around the line"
             )
         if center - radius < -0.5 * profile.step or center + radius > length + 0.5 * profile.step:
             raise RefusedError(

@@ -12,7 +12,10 @@ from napari_lowdose_tem.measure.result import Background
 Floats = npt.NDArray[np.float64]
 
 LEAST_SIGNIFICANCE = 4.0
-"""Of a dip: its depth over its error, as a matched filter sees it."""
+"""Of a dip, to be there: its depth over its error, as a matched filter sees it."""
+
+MEASURABLE = 12.0
+"""Significance from which on a line's standard errors hold; below, they miss the truth far too often."""
 
 MOST_ERROR = 0.4
 """Standard error of a diameter, of the diameter."""
