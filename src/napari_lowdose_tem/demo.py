@@ -15,6 +15,14 @@ import numpy.typing as npt
 from napari_lowdose_tem.enhance import EnhanceJob, iter_enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import write
+from napari_lowdose_tem.measure import (
+    FitOptions,
+    Line,
+    Measurement,
+    fit_profile,
+    measure_raw_noise,
+    sample_line,
+)
 from napari_lowdose_tem.metrics import mae, match_affine, psnr, ssim
 from napari_lowdose_tem.simulate import make_sequence
 
@@ -48,18 +56,21 @@ class DemoResult:
 
     lde: MovieQuality
     enhanced: MovieQuality
+    diameters: tuple[str, str, str]  # of one particle: truth, on the LDE, on the enhanced frame
     frames_per_s: float
     device: str
     files: tuple[Path, ...]
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return table rows: quantity, LDE, enhanced."""
+        truth, *measured = self.diameters
         both = (self.lde, self.enhanced)
         rows = [
             ("PSNR (dB)", *(f"{np.mean(q.psnr_db):.1f}" for q in both)),
             ("MAE (share of the range)", *(f"{np.mean(q.mae):.3f}" for q in both)),
             ("SSIM", *(f"{np.mean(q.ssim):.2f}" for q in both)),
             ("background flicker", *(f"{100 * q.flicker:.2f} %" for q in both)),
+            (f"diameter of one particle, truth {truth}", *measured),
         ]
         return [(a, b, c) for a, b, c in rows]
 
@@ -103,7 +114,8 @@ def iter_demo(
     )
     files.append(_draw_overview(folder / "overview.png", [movie[0] for movie in movies], lde, particle))
     files.append(_draw_quality(folder / "quality.png", *quality))
-    result = DemoResult(quality[0], quality[1], frames_per_s, used, tuple(files))
+    diameters = _measure_diameters([movie[0] for movie in movies], lde, particle)
+    result = DemoResult(quality[0], quality[1], diameters, frames_per_s, used, tuple(files))
     yield DemoStep("done", n_frames, n_frames, result)
 
 
@@ -138,6 +150,31 @@ def _inside(truth: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for entry in truth
         if margin < entry["row_px"] < _SHAPE[0] - margin and margin < entry["col_px"] < _SHAPE[1] - margin
     ]
+
+
+def _measure_diameters(
+    frames: list[Floats], lde: Image, particle: dict[str, Any] | None
+) -> tuple[str, str, str]:
+    if particle is None:
+        return "-", "-", "-"
+    pixel_nm = (lde.pixel_size_nm or (1.0, 1.0))[0]
+    row, col, reach = particle["row_px"], particle["col_px"], 0.5 * particle["diameter_nm"] / pixel_nm + 12
+    line = Line((row, col - reach), (row, col + reach))
+    noise = measure_raw_noise(frames[1])
+    found = [
+        fit_profile(
+            sample_line(frame, line, lde.pixel_size_nm), FitOptions("full", 1, is_enhanced=made), noise
+        )
+        for frame, made in ((frames[1], False), (frames[2], True))
+    ]
+    return f"{particle['diameter_nm']:.0f} nm", _tell(found[0]), _tell(found[1])
+
+
+def _tell(found: Measurement) -> str:
+    if found.refused:
+        return "refused: noise"
+    particle = found.particles[0]
+    return f"{particle.diameter:.0f} ± {particle.diameter_se:.0f} nm"
 
 
 def _write_table(path: Path, lde: MovieQuality, enhanced: MovieQuality) -> Path:
