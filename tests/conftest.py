@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,3 +47,30 @@ def counts():
     row, col = np.mgrid[:96, :160]
     background = 5 + 0.01 * row - 0.005 * col
     return (np.random.default_rng(7).poisson(np.stack([background] * 3)) * 44).astype(np.uint16)
+
+
+@pytest.fixture
+def no_op(monkeypatch):
+    """An engine that returns the low-dose frame itself."""
+
+    import napari_lowdose_tem.engine
+
+    class NoOp:
+        model = SimpleNamespace(file=SimpleNamespace(label="no-op"))
+
+        def __init__(self, model, device=None):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            pass
+
+        def measure(self, image):
+            return None
+
+        def enhance(self, counts, scaling):
+            return counts.astype(np.float32)
+
+    monkeypatch.setattr(napari_lowdose_tem.engine, "Engine", NoOp)

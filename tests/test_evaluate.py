@@ -1,11 +1,9 @@
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import napari_lowdose_tem.engine
 from napari_lowdose_tem.cli import app
 from napari_lowdose_tem.engine import Engine
 from napari_lowdose_tem.evaluate import evaluate, iter_evaluate, score_output, tell_particles
@@ -40,31 +38,6 @@ def dataset(tmp_path):
     write_field(tmp_path / "FeNi", 11, "FeNi")
     write_field(tmp_path / "Ni", 1, "Ni", repeats=1)
     return tmp_path
-
-
-@pytest.fixture
-def no_op(monkeypatch):
-    """An engine that returns the low-dose frame itself."""
-
-    class NoOp:
-        model = SimpleNamespace(file=SimpleNamespace(label="no-op"))
-
-        def __init__(self, model, device=None):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exc):
-            pass
-
-        def measure(self, image):
-            return None
-
-        def enhance(self, counts, scaling):
-            return counts.astype(np.float32)
-
-    monkeypatch.setattr(napari_lowdose_tem.engine, "Engine", NoOp)
 
 
 def test_report_has_the_documented_keys(dataset, tiny_model):

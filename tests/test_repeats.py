@@ -1,5 +1,4 @@
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -160,31 +159,9 @@ def test_a_model_is_scored_frame_by_frame(tmp_path, repeats, tiny_model):
     assert report["level"] == pytest.approx(repeats.mean())
 
 
-def test_drift_between_the_frames_is_told(tmp_path, monkeypatch):
-    import napari_lowdose_tem.engine
-
+def test_drift_between_the_frames_is_told(tmp_path, no_op):
     wide = make_scene("FeNi", (300, 420), 3.0, 8, n_particles=40, median_diameter_nm=80).transmission
     frames = [expose(np.roll(wide, shift, (0, 1)) * np.float32(200), IDEAL, 1) for shift in ((0, 0), (3, -4))]
-
-    class NoOp:
-        model = SimpleNamespace(file=SimpleNamespace(label="no-op"))
-
-        def __init__(self, model, device):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exc):
-            pass
-
-        def measure(self, image):
-            return None
-
-        def enhance(self, counts, scaling):
-            return counts
-
-    monkeypatch.setattr(napari_lowdose_tem.engine, "Engine", NoOp)
     write(Image(np.stack(frames).astype(np.uint16)), tmp_path / "stack.tif")
     *_, step = iter_score_repeats([tmp_path / "stack.tif"], "no-op")
     assert step.result.drift_px == pytest.approx(5, abs=0.3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from napari_lowdose_tem.detect import Detection
 from napari_lowdose_tem.evaluate import Score, Triplet
+from napari_lowdose_tem.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,12 +74,8 @@ def draw_sheet(path: str | Path, rows: Sequence[tuple[Triplet, Score]], model: s
     for axis, title in zip(grid[0], (*_TITLES[:2], last), strict=True):
         axis.set_title(f"{title}\n{axis.get_title()}".strip(), fontsize=8)
     _draw_legend(figure)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial, dpi=300)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_lowdose_tem.files import replacing
 from napari_lowdose_tem.model import SUFFIX, ModelInfo, load_model, measure_sha256, save_model
 from napari_lowdose_tem.preprocess import RECIPES
 
@@ -99,9 +100,8 @@ def import_weights(
         training={"data": f"published weights, {SOURCES[recipe]}", "source_sha256": sha256},
     )
     # looked at under another name, so that only a file that works gets the final one
-    trial = output.with_name(f"{output.stem}.{os.getpid()}.trial{SUFFIX}")
     frame = torch.rand((1, 1, 64, 96), generator=torch.Generator().manual_seed(1))
-    try:
+    with replacing(output) as trial:
         save_model(trial, network.state_dict(), info, half=False)
         with torch.inference_mode():
             difference = float((load_model(trial).network(frame) - network(frame)).abs().max())
@@ -110,9 +110,6 @@ def import_weights(
                 f"the network of {source} gives {difference:.1g} elsewhere after saving, "
                 f"or values that are not finite; the weights are damaged"
             )
-        os.replace(trial, output)
-    finally:
-        trial.unlink(missing_ok=True)
     return output
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from napari_lowdose_tem.files import replacing
 from napari_lowdose_tem.preprocess import check_recipe
 
 if TYPE_CHECKING:
@@ -232,7 +233,6 @@ def save_model(
         for k, v in weights.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(tensors, metadata={_HEADER_KEY: json.dumps(asdict(info))}))
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(save(tensors, metadata={_HEADER_KEY: json.dumps(asdict(info))}))
     return path

@@ -16,7 +16,9 @@ LINE = "30.4,12,30.4,62"
 @pytest.fixture
 def folder(render, tmp_path):
     """A high-dose frame, a low-dose frame, an enhanced one and a stack of a particle of 96 nm."""
-    mean = render((128, 140), [(146.0, 175.0, 96.0, 0.59), (450.0, 500.0, 70.0, 0.5)], 4.0, (PX, PX), level=1.0)
+    mean = render(
+        (128, 140), [(146.0, 175.0, 96.0, 0.59), (450.0, 500.0, 70.0, 0.5)], 4.0, (PX, PX), level=1.0
+    )
     rng = np.random.default_rng(3)
     high = Image(rng.poisson(64_000 * mean).astype(np.float32), (PX, PX), name="hde")
     low = Image(rng.poisson(6 * mean).astype(np.uint16), (PX, PX), counts_per_electron=1.0, name="lde")

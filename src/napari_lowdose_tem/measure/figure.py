@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.files import replacing
 from napari_lowdose_tem.measure.profile import Line, Profile
 from napari_lowdose_tem.measure.result import Measurement
 
@@ -123,14 +123,9 @@ def save(figure: Figure, path: str | Path, dpi: int = 300) -> Path:
         raise ValueError(f"{path}: figures are written as {', '.join(ENDINGS)}; choose one of them")
     import matplotlib
 
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{ending}")
     made_at: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
-    try:
-        with matplotlib.rc_context(_FONT):
-            figure.savefig(beside, dpi=dpi, metadata=made_at)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as partial, matplotlib.rc_context(_FONT):
+        figure.savefig(partial, dpi=dpi, metadata=made_at)
     return path
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_lowdose_tem.files import write_text
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure.errors import measure_raw_noise
 from napari_lowdose_tem.measure.fit import fit_profile, suggest_particles
@@ -92,19 +93,13 @@ class OverTime:
         return {"unit": self.unit, **dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))}
 
     def write_csv(self, path: str | Path) -> Path:
-        """Write the table, beside its name first."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        """Write the table, whole or not at all."""
+        text = io.StringIO(newline="")
+        table = csv.writer(text)
         names, rows = self.rows()
-        try:
-            with beside.open("w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file)
-                table.writerow(names)
-                table.writerows([["" if v is None else _short(v) for v in row] for row in rows])
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-        return path
+        table.writerow(names)
+        table.writerows([["" if v is None else _short(v) for v in row] for row in rows])
+        return write_text(path, text.getvalue())
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.files import write_text
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import open_writer, write
 from napari_lowdose_tem.simulate.camera import MEASURED, Camera, expose
@@ -334,11 +334,7 @@ def _high_dose_camera(camera: Camera, dose_e_per_px: float) -> Camera:
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(
-        json.dumps(_rounded(content), allow_nan=False, separators=(",", ":")), encoding="utf-8"
-    )
-    os.replace(partial, path)
+    write_text(path, json.dumps(_rounded(content), allow_nan=False, separators=(",", ":")))
 
 
 def _rounded(value: Any) -> Any:

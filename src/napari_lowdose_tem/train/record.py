@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from napari_lowdose_tem.files import replacing, write_text
 from napari_lowdose_tem.model import SUFFIX
 from napari_lowdose_tem.train.config import TrainConfig
 
@@ -97,19 +97,10 @@ class Files:
         self.best.parent.mkdir(parents=True, exist_ok=True)
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def save_state(path: Path, config: TrainConfig, **state: Any) -> None:
     """Save tensors and plain values to go on from."""
-    replace_file(path, lambda partial: torch.save({"config": _fingerprint(config), **state}, partial))
+    with replacing(path) as partial:
+        torch.save({"config": _fingerprint(config), **state}, partial)
 
 
 def load_state(path: Path, config: TrainConfig) -> dict[str, Any]:
@@ -155,12 +146,9 @@ def save_losses(files: Files, history: Sequence[EpochLosses]) -> None:
     writer = csv.DictWriter(text, [f.name for f in fields(EpochLosses)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(_rounded(asdict(entry)) for entry in history)
-    replace_file(files.table, lambda partial: _write_text(partial, text.getvalue()))
-    replace_file(files.figure, lambda partial: _draw_losses(partial, history))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(files.table, text.getvalue())
+    with replacing(files.figure) as partial:
+        _draw_losses(partial, history)
 
 
 def _rounded(row: Mapping[str, float]) -> dict[str, float]:

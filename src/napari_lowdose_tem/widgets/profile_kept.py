@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_lowdose_tem.files import write_text
 
 from . import _layers
 
@@ -163,18 +164,6 @@ def to_text(rows: Sequence[Row], delimiter: str = "\t") -> str:
 def write_csv(path: Path, rows: Sequence[Row]) -> Path:
     """Write the table; the byte-order mark lets spreadsheets read µ and the like."""
     return write_text(path, "\ufeff" + to_text(rows, ","))
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file, never half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "w", encoding="utf-8", newline="") as file:  # lines end as they are in every system
-            file.write(text)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
 
 
 # ---- lines with their measurements, as a file
