@@ -28,6 +28,7 @@ from scipy import ndimage
 from napari_lowdose_tem.measure import (
     FitOptions,
     Line,
+    SphereFit,
     fit_counts,
     fit_profile,
     fit_sphere,
@@ -138,15 +139,25 @@ def draw_sphere(cell: Cell, rng: np.random.Generator, rim_px: int = 0) -> tuple[
 
 
 def measure_one(
-    way: str, image: npt.NDArray[Any], line: Line, pixel_nm: float, noise: float | None = None
+    way: str,
+    image: npt.NDArray[Any],
+    line: Line,
+    pixel_nm: float,
+    noise: float | None = None,
+    start: SphereFit | None = None,
 ) -> Array:
-    """Diameter, its standard error and interval [nm]; NaN where refused. `noise`: of an enhanced frame."""
+    """Diameter, its standard error, interval and bound [nm]; NaN where refused.
+
+    `noise`: of the raw frame of an enhanced one; `start`: of the way "near".
+    """
     size, is_enhanced = (pixel_nm, pixel_nm), noise is not None
     found: Any
     if way == "sphere":
         found = fit_sphere(image, line, size, is_enhanced=is_enhanced, raw_noise=noise)
     elif way == "counts":
         found = fit_counts(image, line, size, GAIN)
+    elif way == "near":
+        found = fit_counts(image, line, size, GAIN, start=start)
     elif way == "ideal":
         found = fit_counts(image, line, size, 1.0)
     else:
@@ -154,7 +165,7 @@ def measure_one(
         found = fit_profile(sample_line(image, line, size), options, noise)
     if found.refused:
         return np.full(5, np.nan)
-    particle = found if way in ("sphere", "counts", "ideal") else found.particles[0]
+    particle = found if way in ("sphere", "counts", "near", "ideal") else found.particles[0]
     bound = getattr(particle, "bound", None)
     return np.array([particle.diameter, particle.diameter_se, *particle.diameter_ci95, bound or np.nan])
 
@@ -266,9 +277,18 @@ def measure_cell(
     for _ in track(range(draws), label):
         image, line = draw_sphere(cell, rng, rim_px)
         frame = take(image, rng)
+        start = guess_near(image, cell, rng) if "near" in rows else None
         for way, found in rows.items():
-            found.append(measure_one(way, frame, line, cell.pixel_nm))
+            found.append(measure_one(way, frame, line, cell.pixel_nm, start=start))
     return {way: summarise(np.full(draws, cell.diameter_nm), found) for way, found in rows.items()}
+
+
+def guess_near(image: Array, cell: Cell, rng: np.random.Generator) -> SphereFit:
+    """Make a start such as an enhanced frame gives: a pixel, a tenth of the diameter, a tenth of K off."""
+    dark = 1 - image
+    row, col = (float((axis * dark).sum() / dark.sum() + rng.normal()) for axis in np.indices(image.shape))
+    diameter, k = cell.diameter_nm * (1 + 0.1 * rng.normal()), 1 + 0.1 * rng.normal()
+    return SphereFit("nm", row, col, diameter=diameter, t_min=cell.t_min**k)
 
 
 def measure_axes(
@@ -334,15 +354,15 @@ def measure_counts(settings: Settings) -> dict[str, Any]:
     def measure(
         cell: Cell, label: str, draws: int = settings.counts_draws_axis, camera: Camera = MEASURED
     ) -> dict[str, Any]:
-        way = "ideal" if camera is IDEAL else "counts"
+        ways = ["ideal"] if camera is IDEAL else ["counts", "near"]
         return measure_cell(
             cell,
-            [way],
+            ways,
             draws,
             lambda image, rng: expose(image * cell.dose_e_per_px, camera, rng).astype(float),
             f"counts, {label}",
             64,  # streaks are measured on the whole frame
-        )[way]
+        )
 
     n = settings.counts_draws
     darker, brighter = replace(LDE, t_min=0.41), replace(LDE, dose_e_per_px=10.0)
@@ -358,8 +378,8 @@ def measure_counts(settings: Settings) -> dict[str, Any]:
         if replace(cell, dose_e_per_px=LDE.dose_e_per_px) == measured_blur(LDE) and (
             name := known.get(cell.dose_e_per_px)
         ):
-            return {"counts": rows[name]}
-        return {"counts": measure(cell, label)}
+            return rows[name]
+        return measure(cell, label)
 
     axes = measure_axes(measured_blur(brighter), COUNTS_AXES, measure_unless_known)
     return {"rows": rows, "axes": axes, "clipped": measure_clipping()}

@@ -24,7 +24,8 @@ NAMES = {
     "exponential": "line, exponential",
     "paper": "line, paper",
     "sphere": "2-D",
-    "counts": "raw counts",
+    "counts": "found on the counts",
+    "near": "started near",
 }
 COLORS = {
     "full": "#0b62b3",
@@ -32,6 +33,7 @@ COLORS = {
     "paper": "#00805a",
     "sphere": "#a0408e",
     "counts": "#555555",
+    "near": "#0b62b3",
 }
 LABELS = {
     "diameter_nm": "diameter [nm]",
@@ -42,6 +44,8 @@ LABELS = {
     "dose_e_per_px": "dose [e$^-$/px]",
     "pixel_nm": "pixel [nm]",
 }
+LOWEST = 75.0
+"""Coverage [%] below which a figure shows an arrow."""
 LOGARITHMIC = ("diameter_nm", "dose_e_per_px")
 TARGETS = {"hde": (0.92, 0.98), "enhanced": (0.90, 0.99), "counts": (0.90, 0.99)}
 
@@ -61,6 +65,8 @@ def fill_in(path: Path, template: Path, texts: dict[str, str]) -> None:
     """Put texts between their markers on a page, or on a copy of another one."""
     page = (path if path.exists() else template).read_text("utf-8")
     for name, text in texts.items():
+        if f"<!-- {name} -->\n" not in page:
+            raise ValueError(f"{path}: no line <!-- {name} -->; delete the page to begin with a new one")
         start, rest = page.split(f"<!-- {name} -->\n", 1)
         page = f"{start}<!-- {name} -->\n\n{text}\n\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
     path.write_text(page, encoding="utf-8")
@@ -130,10 +136,11 @@ def _write_enhanced(section: dict[str, Any]) -> str:
 
 def _write_counts(section: dict[str, Any]) -> str:
     rows = {}
-    for name, row in section["rows"].items():
-        bound = row.get("bound")
-        more = [f"{bound:.2f}", f"{row['sd'] / bound:.2f}"] if bound else ["-", "-"]
-        rows[name] = [*describe(row), *more]
+    for name, ways in section["rows"].items():
+        for way, row in ways.items():
+            bound = row.get("bound")
+            more = [f"{bound:.2f}", f"{row['sd'] / bound:.2f}"] if bound else ["-", "-"]
+            rows[name + ", started near" * (way == "near")] = [*describe(row), *more]
     return tabulate([*_HEAD, "bound [nm]", "SD / bound"], rows)
 
 
@@ -165,13 +172,10 @@ def draw_figures(folder: Path, stored: dict[str, Any]) -> None:
     with matplotlib.rc_context({"font.size": 8, "axes.linewidth": 0.6}):
         if "sweeps" in stored:
             _draw_sweeps(folder / "measurement-bias.png", stored["sweeps"])
-        for name, ways in (
-            ("hde", ("full", "sphere")),
-            ("enhanced", ("full", "sphere")),
-            ("counts", ("counts",)),
-        ):
+        for name, target in TARGETS.items():
             if name in stored:
-                _draw_axes(folder / f"measurement-{name}.png", stored[name]["axes"], ways, TARGETS[name])
+                ways = ("counts", "near") if name == "counts" else ("full", "sphere")
+                _draw_axes(folder / f"measurement-{name}.png", stored[name]["axes"], ways, target)
 
 
 def _draw_sweeps(path: Path, section: dict[str, Any]) -> None:
@@ -210,7 +214,7 @@ def _draw_axes(path: Path, axes: dict[str, Any], ways: tuple[str, ...], target: 
     for (above, below), (axis, cells) in zip(panels.T, axes.items(), strict=True):
         values = np.array([value for value, _ in cells])
         for i, way in enumerate(ways):
-            rows = [row[way] for _, row in cells]
+            rows = [row.get(way, {}) for _, row in cells]
             known = np.array(["bias" in row for row in rows])
             if not known.any():
                 continue
@@ -221,17 +225,19 @@ def _draw_axes(path: Path, axes: dict[str, Any], ways: tuple[str, ...], target: 
             at = _move(values[known], i, len(ways), axis)
             style: Any = {"color": COLORS[way], "fmt": "o", "ms": 3.5, "lw": 1, "capsize": 2}
             above.errorbar(at, numbers["median"], numbers["spread"], label=NAMES[way], **style)
-            below.errorbar(at, 100 * numbers["coverage"], 100 * numbers["coverage_se"], **style)
+            share = 100 * numbers["coverage"]
+            below.errorbar(at, share, 100 * numbers["coverage_se"], **style)
+            off = share < LOWEST
+            below.plot(at[off], np.full(off.sum(), LOWEST + 0.7), "v", ms=5, color=COLORS[way])
         above.axhline(0, color="0.6", lw=0.6)
         below.axhspan(100 * target[0], 100 * target[1], color="0.9", lw=0)
         below.axhline(95, color="0.6", lw=0.6)
         for panel in (above, below):
             _finish(panel, axis, values.tolist(), zero=False)
         above.set_xlabel("")
-    panels[0, 0].set_ylabel("median error, bar: ± spread [nm]")
-    panels[1, 0].set_ylabel("95 % intervals that hold the truth [%]")
-    low, _ = panels[1, 0].get_ylim()
-    panels[1, 0].set_ylim(min(low, 84), 101)
+    panels[0, 0].set_ylabel("median error ± spread [nm]")
+    panels[1, 0].set_ylabel("95 % intervals right [%]")
+    panels[1, 0].set_ylim(LOWEST, 101)
     if len(ways) > 1:
         panels[0, 0].legend(frameon=False, loc="best")
     figure.savefig(path)
