@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 
+from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure import (
     Line,
     SphereFit,
     fit_counts,
     fit_sphere,
     measure_raw_noise,
+    read_raw_noise,
     sample_line,
     snap_to_center,
 )
@@ -132,3 +134,10 @@ def test_the_bound_agrees_with_that_of_the_paper_s_dose():
 def test_impossible_cameras_are_errors(sphere, wrong):
     with pytest.raises(ValueError, match="more than 0"):
         fit_counts(sphere, beside(0), SIZE, **wrong)
+
+
+def test_enhanced_images_carry_the_noise_of_their_electrons():
+    image = Image(np.ones((8, 9)), provenance={"enhanced": {"raw_noise": 0.42}})
+    assert read_raw_noise(image) == 0.42
+    for said in ({}, {"enhanced": {}}, {"enhanced": "yes"}, {"enhanced": {"raw_noise": -1}}):
+        assert read_raw_noise(Image(np.ones((8, 9)), provenance=said)) is None

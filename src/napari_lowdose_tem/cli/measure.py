@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,12 +162,11 @@ def _parse_stretch(text: str) -> tuple[float, float]:
 
 
 def _find_noise(image: Image, source: Image | None, frame: int) -> float | None:
-    from napari_lowdose_tem.measure import measure_raw_noise
+    from napari_lowdose_tem.measure import measure_raw_noise, read_raw_noise
 
     if source is not None:
         return measure_raw_noise(source.frames(frame, frame + 1)[0])
-    known = image.provenance.get("enhanced", {}).get("raw_noise")
-    return float(known) if isinstance(known, int | float) and math.isfinite(known) and known > 0 else None
+    return read_raw_noise(image)
 
 
 def _ask_electrons(source: Image, frame: int, line: Line, result: Measurement, profile: Profile) -> SphereFit:

@@ -9,11 +9,13 @@ on simulated frames of known truth (docs/measurement.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure.sphere import model_disc
 
 Floats = npt.NDArray[np.float64]
@@ -124,6 +126,15 @@ def bound_sphere(
     covariance = np.linalg.inv((slope * weight) @ slope.T) * noise**2
     x, r, k = np.sqrt(np.maximum(np.diag(covariance)[:3], 0))
     return SphereErrors(float(x), float(2 * r), float(math.exp(-contrast) * k))
+
+
+def read_raw_noise(image: Image) -> float | None:
+    """Return what an enhanced image's provenance says of `measure_raw_noise`; None where it says nothing."""
+    made = image.provenance.get("enhanced")
+    known = made.get("raw_noise") if isinstance(made, Mapping) else None
+    if isinstance(known, int | float) and math.isfinite(known) and known > 0:
+        return float(known)
+    return None
 
 
 def measure_raw_noise(frame: npt.NDArray[np.generic]) -> float:

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from napari_lowdose_tem.files import write_text
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.measure.errors import measure_raw_noise
+from napari_lowdose_tem.measure.errors import measure_raw_noise, read_raw_noise
 from napari_lowdose_tem.measure.fit import fit_profile, suggest_particles
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
 from napari_lowdose_tem.measure.result import FitOptions, Measurement
@@ -139,7 +139,7 @@ def iter_over_time(
     raw
         For enhanced stacks: the raw one, for errors that the electrons allow.
     raw_noise
-        The same as a number, as `measure_raw_noise` gives it.
+        The same as a number, as `measure_raw_noise` gives it; that of the provenance where None.
     first, last
         Half-open range of frames.
 
@@ -157,6 +157,7 @@ def iter_over_time(
     total = last - first
     if options.particles is None:
         options = replace(options, particles=_ask(image, line, options, first, last))
+    raw_noise = read_raw_noise(image) if raw_noise is None else raw_noise
     drift = _Drift(line, image.frame_shape) if follow else None
     profiles: list[Profile] = []
     found: list[Measurement] = []

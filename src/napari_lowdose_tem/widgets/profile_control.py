@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.measure.errors import read_raw_noise
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
 from napari_lowdose_tem.measure.result import FitOptions
 
@@ -225,7 +226,8 @@ class ProfileControl:
         for curve in self.state.curves:
             if curve.profile is not None and not curve.is_fresh:
                 raw = self._raw() if curve.role == "output" else None
-                items.append(FitItem(curve.role, curve.profile, self._options(curve.role), raw))
+                noise = read_raw_noise(self._sources[curve.role][1])
+                items.append(FitItem(curve.role, curve.profile, self._options(curve.role), raw, noise))
         counts = self._counts_item() if with_counts else None
         if counts is not None and _is_taken(self._taken_counts(counts), self._counted):
             counts = None

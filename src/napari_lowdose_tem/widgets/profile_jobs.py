@@ -102,12 +102,13 @@ class Newest(Generic[R]):
 
 @dataclass(frozen=True, eq=False)
 class FitItem:
-    """A profile to measure; `raw` is the raw frame an enhanced one was made from, where it is known."""
+    """A profile to measure; `raw` is the raw frame of an enhanced one, else `raw_noise` its noise."""
 
     role: str
     profile: Profile
     options: FitOptions
     raw: npt.NDArray[Any] | None = None
+    raw_noise: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,15 +143,14 @@ class Fitter:
         from napari_lowdose_tem.measure import fit_profile
 
         for item in request.items:
-            yield item, fit_profile(item.profile, item.options, self._noise_of(item.raw))
+            noise = item.raw_noise if item.raw is None else self._noise_of(item.raw)
+            yield item, fit_profile(item.profile, item.options, noise)
         if request.counts is not None:
             yield request.counts, _fit_counts(request.counts)
 
-    def _noise_of(self, raw: npt.NDArray[Any] | None) -> float | None:
+    def _noise_of(self, raw: npt.NDArray[Any]) -> float | None:
         from napari_lowdose_tem.measure import measure_raw_noise
 
-        if raw is None:
-            return None
         if not is_same(raw, self._noise[0]):
             try:
                 self._noise = raw, measure_raw_noise(raw)
