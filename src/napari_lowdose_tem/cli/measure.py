@@ -85,6 +85,13 @@ def measure(
         raise ValueError(
             f"{raw}: {source.data.shape} px, but {image} has {shown.data.shape}; give its own raw frame"
         )
+    if source is not None and "enhanced" in source.provenance:
+        raise ValueError(f"{raw}: an enhanced frame; give the raw one it was made from")
+    if over_time is not None and figure is not None:
+        raise ValueError("--figure draws one frame, --over-time makes a table; give one of them")
+    for out in (over_time, figure):
+        if out is not None and not out.parent.is_dir():
+            raise ValueError(f"{out}: no such folder; make it, or choose another")
     options = _choose(fit, particles, rule, background, scaled, shown)
     chosen = _parse_line(line, width)
     if frame >= shown.n_frames:

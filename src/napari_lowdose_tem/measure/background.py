@@ -40,8 +40,14 @@ def take_part(profile: Profile, segments: Sequence[tuple[float, float]]) -> Prof
     finite = np.isfinite(intensity)
     n = int(finite.sum())
     if n < _LEAST_SAMPLES:
+        if segments and np.isfinite(profile.intensity).sum() >= _LEAST_SAMPLES:
+            remedy = f"mark background on both sides of the particle, within 0 and {profile.length:.1f}"
+        elif profile.width > profile.pixel:
+            remedy = "draw it longer, or narrower: half of its width must lie on the frame"
+        else:
+            remedy = "draw it longer"
         raise RefusedError(
-            f"{n} samples with a value on the line; at least {_LEAST_SAMPLES} are needed, draw it longer"
+            f"{n} samples with a value on the line; at least {_LEAST_SAMPLES} are needed, {remedy}"
         )
     return replace(profile, intensity=intensity)
 

@@ -36,6 +36,7 @@ _LEAST_SHARE = 0.12  # of the strongest sphere's depth
 _LEAST_GAP = 0.35  # of two centres, in radii of the smaller sphere
 _LARGEST_RATIO = 5.0  # of the radii
 _WORSE = 1.2
+_WIDEST = 1.1  # width of a line, in diameters: beyond, its mean is not the model's
 _NOISE_LEFT, _EXACT = 1.05, 2.5e-4  # misfit that cannot be improved, of the noise and of the background
 _ODD_NOISE, _ODD = 2.0, 0.01  # misfit worth telling
 
@@ -201,6 +202,11 @@ def _check(profile: Profile, fitted: Fitted, least_significance: float) -> None:
         rims = ((row, profile.shape[0], reach[0]), (col, profile.shape[1], reach[1]))
         if any(at - half < -1.0 or at + half > n for at, n, half in rims):
             raise RefusedError(f"{name} is cut by the frame's rim; choose one that lies within")
+        if profile.width > _WIDEST * 2 * radius:
+            raise RefusedError(
+                f"the line is {profile.width:.1f} {unit} wide, {name} {2 * radius:.1f} {unit}; "
+                "narrow the line to half of the particle"
+            )
         if radius < SMALLEST_RADIUS_PX * profile.pixel:
             raise RefusedError(f"{name} is smaller than 2 px; record it at a higher magnification")
     centers = np.sort(fitted.centers)

@@ -125,10 +125,13 @@ def sample_line(
     Raises
     ------
     ValueError
-        For anything but a frame, and a line that leaves it or is shorter than 8 px.
+        For anything but a frame, a line that leaves it, is wider than it or shorter than 8 px, and pixel
+        sizes that are not positive.
     """
     if pixels.ndim != 2:
         raise ValueError(f"a line is measured on one frame (rows, columns), got shape {pixels.shape}")
+    if np.iscomplexobj(pixels):
+        raise ValueError("a line is measured on real numbers; take the modulus of complex pixels")
     for row, col in (line.start, line.stop):
         if not (-0.5 <= row <= pixels.shape[0] - 0.5 and -0.5 <= col <= pixels.shape[1] - 0.5):
             raise ValueError(
@@ -137,7 +140,14 @@ def sample_line(
             )
     if line.length_px < SHORTEST_PX:
         raise ValueError(f"the line is {line.length_px:.1f} px long; draw at least {SHORTEST_PX:.0f} px")
+    if line.width_px > math.hypot(*pixels.shape):
+        raise ValueError(
+            f"the line is {line.width_px:g} px wide, the frame {pixels.shape[0]} × {pixels.shape[1]} px; "
+            "narrow the line"
+        )
     size = np.asarray(pixel_size_nm or (1.0, 1.0), np.float64)
+    if not (np.isfinite(size).all() and (size > 0).all()):
+        raise ValueError(f"pixel size {pixel_size_nm} nm/px; give more than 0, or None where it is unknown")
     start, stop = np.asarray(line.start), np.asarray(line.stop)
     length = float(np.linalg.norm((stop - start) * size))
     n_along = max(2, math.floor(line.length_px + _TOUCH) + 1)

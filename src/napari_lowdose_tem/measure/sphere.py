@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import signal
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -22,6 +23,7 @@ OVERSAMPLING = 6
 _NODES = 13
 _REACH_SIGMAS = 4.5
 _MOST_OFFSETS = 5
+_LONG = 600  # cells of a kernel
 
 
 def model_line(
@@ -68,7 +70,9 @@ def model_line(
     # the mean over a cell is a blur too
     variance = max(sigma**2 - step**2 / 12, step**2 / 4)
     kernel = np.exp(-0.5 * (step * np.arange(-reach, reach + 1)) ** 2 / variance)
-    blurred = np.convolve(loss, kernel / kernel.sum(), "valid")
+    # long lines allow wide blurs, whose sums would take minutes
+    convolve = np.convolve if len(kernel) < _LONG else signal.fftconvolve
+    blurred = convolve(loss, kernel / kernel.sum(), "valid")
     return 1 - blurred[::oversampling]
 
 
