@@ -25,6 +25,7 @@ _RADIUS = 2
 _QUANTILE = 1.96
 _FACTORS = (0.7, 1.0, 1.4)
 _STEPS = 14  # towards an end of the interval
+_MOST_CONTRAST = 6.0
 _FARTHEST = 2.5  # times the best radius
 
 
@@ -77,8 +78,10 @@ def fit_counts(
         first = np.array([*place, start.diameter / 2, -math.log(start.t_min), 0, 0, 0, 0])
         factors: tuple[float, ...] = (1.0,)
     else:
-        wide = replace(line, width_px=max(line.width_px, line.length_px / 4))
-        first = guess_values(sample_line(counts, wide, pixel_size_nm))
+        # as wide as the frame allows: the first that lies on it
+        widths = [max(line.width_px, line.length_px / 4 / 2**i) for i in range(4)]
+        wide = [sample_line(counts, replace(line, width_px=w), pixel_size_nm) for w in widths]
+        first = guess_values(next((p for p in wide if np.isfinite(p.intensity).all()), wide[-1]))
         factors = _FACTORS
     if isinstance(first, str):
         return SphereFit(profile.unit, refused=first)
@@ -92,6 +95,9 @@ def fit_counts(
     likelihood = _Likelihood(window, streaks.invert(window.pixels.shape[1]))
     found = [likelihood.maximise(candidate) for candidate in candidates]
     values = min(found, key=likelihood.judge)
+    if values[3] > 0.99 * _MOST_CONTRAST:
+        reason = "no electrons come through the particle's middle; measure it on a line, by the full fit"
+        return SphereFit(profile.unit, refused=reason)
     weight = window.weigh(values)
     dispersion = likelihood.misfit(values, weight) / max(int(window.kept.sum()) - len(_FREE), 1)
     dispersion *= window.inflation(values, streaks) ** 2
@@ -150,7 +156,7 @@ class _Likelihood:
         def limit(trial: Floats) -> Floats:
             trial[:2] = np.clip(trial[:2], first[:2] - reach, first[:2] + reach)
             trial[2] = np.clip(trial[2], 0.75 * window.pixel, 2.2 * first[2])
-            trial[3] = np.clip(trial[3], 0.01, 6.0)
+            trial[3] = np.clip(trial[3], 0.01, _MOST_CONTRAST)
             trial[5] = max(trial[5], 1e-3 * first[5])
             return trial
 
