@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.measure.fitted import LEAST_SIGNIFICANCE
 from napari_lowdose_tem.measure.profile import Line, sample_line
 from napari_lowdose_tem.measure.sphere_fit import guess_values
 from napari_lowdose_tem.measure.streaks import measure_streaks
@@ -24,6 +25,8 @@ _FREE = np.array([0, 1, 2, 3, 5, 6, 7])  # of the parameters, without the blur
 _RADIUS = 2
 _QUANTILE = 1.96
 _FACTORS = (0.7, 1.0, 1.4)
+_LEAST_READ = 0.1  # variance beyond Poisson's that counts, of the background
+_LEAST_ALONE = 6.0  # significance of a sphere found on the counts alone
 _STEPS = 14  # towards an end of the interval
 _MOST_CONTRAST = 6.0
 _FARTHEST = 2.5  # times the best radius
@@ -94,7 +97,15 @@ def fit_counts(
         candidate[4:6] = blur_px * profile.pixel, level
     likelihood = _Likelihood(window, streaks.invert(window.pixels.shape[1]))
     found = [likelihood.maximise(candidate) for candidate in candidates]
-    values = min(found, key=likelihood.judge)
+    values = likelihood.choose(found)
+    mean = window.model(values)[window.kept]
+    read = float(np.var(window.pixels[window.kept] - mean) - mean.mean())
+    if counts_per_electron and read > _LEAST_READ * level:
+        # a camera's own noise does not fall with the intensity: dark pixels tell no more than others
+        window = replace(window, read=read)
+        likelihood = replace(likelihood, window=window)
+        found = [likelihood.maximise(candidate) for candidate in found]
+        values = likelihood.choose(found)
     if values[3] > 0.99 * _MOST_CONTRAST:
         reason = "no electrons come through the particle's middle; measure it on a line, by the full fit"
         return SphereFit(profile.unit, refused=reason)
@@ -103,14 +114,16 @@ def fit_counts(
     dispersion *= window.inflation(values, streaks) ** 2
     bound = None
     if counts_per_electron:
-        ideal = (window.slope(values)[_FREE].reshape(len(_FREE), *weight.shape) * weight).reshape(
-            len(_FREE), -1
-        )
+        ideal = window.slope(values)[_FREE] * replace(window, read=0.0).weigh(values).ravel()
         bound = 2 * math.sqrt(max(invert(ideal @ ideal.T)[_RADIUS, _RADIUS], 0))
     dip = window.dip(values) * weight
     significance = math.sqrt(max(float(np.sum(dip * (dip @ likelihood.whiten))), 0) / dispersion)
+    if start is None and likelihood.is_ambiguous(found, values, dispersion):
+        reason = "the electrons allow more than one sphere here; start from the enhanced frame, or average"
+        return SphereFit(profile.unit, bound=bound, significance=significance, refused=reason)
     low, high = likelihood.find_interval(values, dispersion)
-    result = conclude(profile, values, (high - low) / _QUANTILE, significance, bound)
+    least = LEAST_SIGNIFICANCE if start is not None else _LEAST_ALONE
+    result = conclude(profile, values, (high - low) / _QUANTILE, significance, bound, least)
     return result if result.refused else replace(result, diameter_ci95=(2 * low, 2 * high))
 
 
@@ -143,10 +156,21 @@ class _Likelihood:
         errors = (self.window.pixels - self.window.model(values)) * weight
         return float(np.sum(errors * (errors @ self.whiten)))
 
-    def judge(self, values: Floats) -> float:
-        """Poisson's own measure Σ μ - n ln μ, to choose among maxima."""
-        mean = self.window.model(values)[self.window.kept]
-        return float(np.sum(mean - self.window.pixels[self.window.kept] * np.log(np.maximum(mean, 1e-300))))
+    def choose(self, found: list[Floats]) -> Floats:
+        """Return the values of least misfit, all by the same weights."""
+        weight = self.window.weigh(found[0])
+        return min(found, key=lambda values: self.misfit(values, weight))
+
+    def is_ambiguous(self, found: list[Floats], best: Floats, dispersion: float) -> bool:
+        """Whether another sphere explains the counts about as well."""
+        weight = self.window.weigh(best)
+        least = self.misfit(best, weight)
+        for values in found:
+            is_other = abs(values[_RADIUS] / best[_RADIUS] - 1) > 0.3
+            is_other |= bool(np.hypot(*(values[:2] - best[:2])) > best[_RADIUS] / 2)
+            if is_other and self.misfit(values, weight) - least < _QUANTILE**2 * dispersion:
+                return True
+        return False
 
     def maximise(self, first: Floats, free: Floats = _FREE, weight: Floats | None = None) -> Floats:
         """Fisher scoring with damping over the `free` parameters; with a given weight, least squares."""

@@ -91,6 +91,7 @@ class Window:
     kept: npt.NDArray[np.bool_]
     pixel: float
     scale: float
+    read: float = 0.0  # variance of a pixel beyond its mean
 
     @classmethod
     def around(cls, frame: npt.NDArray[Any], profile: Profile, values: Floats, scale: float = 1.0) -> Window:
@@ -159,8 +160,9 @@ class Window:
         return np.asarray(ndimage.binary_dilation(dark, iterations=2) & beyond) if dark.any() else dark
 
     def weigh(self, values: Floats) -> Floats:
-        """One over the root of the mean, 0 where a pixel does not count."""
-        return np.where(self.kept, 1 / np.sqrt(np.maximum(self.model(values), 1e-3 * abs(values[5]))), 0.0)
+        """Return one over the standard deviation, 0 where a pixel does not count."""
+        variance = np.maximum(self.model(values), 1e-3 * abs(values[5])) + self.read
+        return np.where(self.kept, 1 / np.sqrt(variance), 0.0)
 
     def inflation(self, values: Floats, streaks: Streaks = WHITE) -> float:
         """Noise of block means times their side over that of white pixels or of given streaks, at least 1."""
@@ -190,7 +192,12 @@ def invert(information: Floats) -> Floats:
 
 
 def conclude(
-    profile: Profile, values: Floats, diameter_se: float, significance: float, bound: float | None
+    profile: Profile,
+    values: Floats,
+    diameter_se: float,
+    significance: float,
+    bound: float | None,
+    least_significance: float = LEAST_SIGNIFICANCE,
 ) -> SphereFit:
     """Judge the values of a fit and report them."""
     row, col = values[0] / profile.pixel_size[0], values[1] / profile.pixel_size[1]
@@ -200,9 +207,9 @@ def conclude(
     def refuse(reason: str) -> SphereFit:
         return SphereFit(unit, bound=bound, significance=significance, refused=reason)
 
-    if significance < LEAST_SIGNIFICANCE:
+    if significance < least_significance:
         return refuse(
-            f"the dip is {significance:.1f} of its errors deep, {LEAST_SIGNIFICANCE:g} are needed; "
+            f"the dip is {significance:.1f} of its errors deep, {least_significance:g} are needed; "
             "average frames"
         )
     reach = [values[2] / size for size in profile.pixel_size]
