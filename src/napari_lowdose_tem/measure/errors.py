@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 _MOST_LAGS = 12
 _BLOCK_PX = 4
 
-NETWORK_FACTOR = 1.5
+NETWORK_FACTOR = 1.3
 """Times the bound: error of an enhanced frame, beside that seen in the residuals."""
 
 
