@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from napari_lowdose_tem.cli import app
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import write
+from napari_lowdose_tem.measure.errors import NETWORK_FACTOR
 
 PX = 4.8
 LINE = "30.4,12,30.4,62"
@@ -78,7 +79,7 @@ def test_the_electrons_are_asked_beside_the_enhanced_frame(folder):
     # far larger than what the residuals show
     assert found["particles"][0]["diameter_se_nm"] > 4
     from_file = read_json(folder / "out.tif", "--line", LINE)
-    assert from_file["particles"][0]["diameter_se_nm"] == pytest.approx(1.5 * 4.4, abs=1.5)
+    assert from_file["particles"][0]["diameter_se_nm"] == pytest.approx(NETWORK_FACTOR * 4.4, abs=1.3)
 
 
 def test_a_table_is_printed_for_people(folder):

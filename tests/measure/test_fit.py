@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from napari_lowdose_tem.measure import FitOptions, Line, fit_profile, sample_line, suggest_particles
-from napari_lowdose_tem.measure.errors import bound_sphere
+from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
 
 PX = 4.8  # nm
 ONE = FitOptions(particles=1)
@@ -193,10 +193,10 @@ def test_enhanced_frames_get_the_error_of_their_electrons(render):
     image = render((61, 73), [(146.0, 175.0, 96.0, 0.59)], 4.0, (PX, PX))
     profile = sample_line(image, Line((146 / PX, 8), (146 / PX, 66)), (PX, PX))
     known = fit_profile(profile, FitOptions(particles=1, is_enhanced=True), raw_noise=0.46)
-    # 1.5 times the bound of some 5 nm for that noise, the same on and beside the particle
+    # a multiple of the bound of some 5 nm for that noise, the same on and beside the particle
     bound = bound_sphere(48.0, -np.log(0.59), np.hypot(4, PX / np.sqrt(12)), PX, 0.46)
     assert 4.05 < bound.diameter < 6
-    assert known.particles[0].diameter_se == pytest.approx(1.5 * bound.diameter, rel=0.1)
+    assert known.particles[0].diameter_se == pytest.approx(NETWORK_FACTOR * bound.diameter, rel=0.1)
     half = fit_profile(profile, FitOptions(particles=1, is_enhanced=True), raw_noise=0.23)
     assert half.particles[0].diameter_se == pytest.approx(known.particles[0].diameter_se / 2, rel=0.05)
     unknown = fit_profile(profile, FitOptions(particles=1, is_enhanced=True))

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_lowdose_tem.measure import Line, sample_line
+from napari_lowdose_tem.measure import Line, fit_profile, fit_sphere, sample_line
+from napari_lowdose_tem.measure.outliers import find_hot
 from napari_lowdose_tem.measure.profile import measure_inflation
 
 ROWS, COLS = np.mgrid[:60, :90]
@@ -100,3 +101,34 @@ def test_inflation_is_the_variance_of_means_over_white_noise():
 def test_a_volume_is_no_frame():
     with pytest.raises(ValueError, match="one frame"):
         sample_line(np.ones((3, 60, 90)), Line((5, 5), (5, 45)))
+
+
+def test_hot_pixels_are_left_out_and_counted(render):
+    image = render((61, 73), [(30.0, 36.0, 20.0, 0.59)], 1.0)
+    line = Line((30, 10), (30, 64))
+    clean = sample_line(image, line)
+    assert clean.hot == 0
+    image[30, 30] = 4e3
+    hit = sample_line(image, line)
+    assert hit.hot == 1
+    kept = np.isfinite(hit.intensity)
+    assert 1 <= (~kept).sum() <= 3
+    # what is left hardly knows of the hit
+    np.testing.assert_allclose(hit.intensity[kept], clean.intensity[kept], rtol=0.02)
+    found = fit_profile(hit)
+    assert found.particles[0].diameter == pytest.approx(20, abs=0.1)
+    assert "1 hot pixel at the line left out" in found.notes
+    assert fit_sphere(image, line).diameter == pytest.approx(20, abs=0.1)
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.3, 1, 5])
+def test_electrons_are_no_hot_pixels(mean):
+    counts = np.random.default_rng(4).poisson(mean, (256, 256)).astype(float)
+    assert not find_hot(counts).any()
+    counts[100, 100] = 80
+    assert find_hot(counts).sum() == 1
+
+
+def test_masks_are_refused():
+    with pytest.raises(ValueError, match="mask"):
+        sample_line(np.zeros((40, 40), bool), Line((3, 3), (30, 30)))

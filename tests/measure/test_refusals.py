@@ -144,3 +144,19 @@ def test_the_reason_says_what_to_do(render):
     assert "from background to background" in reached
     hidden = fit_profile(sample_line(few_electrons(render), ACROSS), FitOptions(particles=1)).refused
     assert "average frames" in hidden or "draw" in hidden or "level background" in hidden
+
+
+def test_overlapping_spheres_may_be_one_crystal(render):
+    image = render((70, 90), [(35.0, 34.0, 26.0, 0.6), (35.0, 52.0, 26.0, 0.6)], 1.0)
+    line = Line((35, 8), (35, 80))
+    found = fit_profile(sample_line(image, line))
+    assert len(found.particles) == 2 and "single crystal" in found.notes[-1]
+    asked = fit_profile(sample_line(image, line), FitOptions(particles=2))
+    assert not asked.notes
+
+
+def test_a_square_is_no_sphere_and_the_notes_say_so():
+    image = np.full((80, 80), 1000.0)
+    image[25:55, 25:55] = 600
+    found = fit_sphere(image, Line((40, 8), (40, 72)))
+    assert found.refused or "departs from a sphere" in found.notes[0]

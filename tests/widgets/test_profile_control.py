@@ -416,8 +416,8 @@ def test_over_time_is_cancelled(qtbot, viewer, control, truth):
     qtbot.waitUntil(lambda: control.state.time_share > 0, timeout=LONG)
     control.time.cancel()
     qtbot.waitUntil(lambda: not control.state.time_running, timeout=LONG)
-    assert control.state.message == "Stopped."
-    assert control.state.over_time is None
+    assert control.state.message.startswith("Stopped: ")
+    assert 0 < len(control.state.over_time.frames) < 200
 
 
 def test_stretched_frames_have_no_known_zero():

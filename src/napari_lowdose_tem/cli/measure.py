@@ -89,6 +89,8 @@ def measure(
         raise ValueError(f"{raw}: an enhanced frame; give the raw one it was made from")
     if over_time is not None and figure is not None:
         raise ValueError("--figure draws one frame, --over-time makes a table; give one of them")
+    if over_time is not None and frame:
+        raise ValueError("--frame measures one frame, --over-time all of them; give one of them")
     for out in (over_time, figure):
         if out is not None and not out.parent.is_dir():
             raise ValueError(f"{out}: no such folder; make it, or choose another")
@@ -199,17 +201,24 @@ def _measure_over_time(
 
     if not image.is_stack:
         raise ValueError("--over-time needs a stack; this is a single frame")
-    result = None
-    with progress_bar("frames") as bar:
-        task = bar.add_task("measuring", total=image.n_frames, rate="")
-        for step in iter_over_time(image, line, options, follow=follow, raw=source, raw_noise=noise):
-            bar.update(task, completed=step.done)
-            result = step.result
-    if result is None:
+    step = None
+    try:
+        with progress_bar("frames") as bar:
+            task = bar.add_task("measuring", total=image.n_frames, rate="")
+            for step in iter_over_time(image, line, options, follow=follow, raw=source, raw_noise=noise):
+                bar.update(task, completed=step.done)
+    except KeyboardInterrupt:
+        if step is not None:
+            step.gather().write_csv(path)
+            status.print(f"{path} holds the {step.done} frames measured", highlight=False, soft_wrap=True)
+        raise
+    if step is None:
         raise ValueError("no frame was measured")
-    result.write_csv(path)
+    result = step.gather()
     if as_json:
         print_json(result.to_json())
+    result.write_csv(path)
+    if as_json:
         return
     refused = sum(map(bool, result.refused))
     console.print(

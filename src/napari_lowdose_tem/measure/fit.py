@@ -39,6 +39,11 @@ _WORSE = 1.2
 _WIDEST = 1.1  # width of a line, in diameters: beyond, its mean is not the model's
 _NOISE_LEFT, _EXACT = 1.05, 2.5e-4  # misfit that cannot be improved, of the noise and of the background
 _ODD_NOISE, _ODD = 2.0, 0.01  # misfit worth telling
+_THIN = 0.25  # width of a line, in diameters, up to which an arc's model holds
+_MAY_BE_ONE = (
+    "spheres that overlap explain the profile better than one; so they may a single crystal: look at the "
+    "image, or ask for 1 particle"
+)
 
 
 def fit_profile(
@@ -142,11 +147,17 @@ def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> 
     count, fitted = _count(profile, base, known, replace(options, model="full"))
     while True:
         try:
-            return _measure_count(profile, base, known, options, raw_noise, count, fitted)
+            found = _measure_count(profile, base, known, options, raw_noise, count, fitted)
+            break
         except RefusedError:
             if count == 1:
                 raise
             count, fitted = count - 1, None  # as many as the data support
+    if any(
+        b.center - a.center < (a.diameter + b.diameter) / 2 for a, b in itertools.pairwise(found.particles)
+    ):
+        return replace(found, notes=(*found.notes, _MAY_BE_ONE))
+    return found
 
 
 def _measure_count(
@@ -174,6 +185,12 @@ def _measure_count(
     if fitted.misfit > max(_ODD_NOISE * noise, _ODD):
         percent = 100 * fitted.misfit
         said = f"the profile departs from that of spheres by {percent:.1f} % of the background (r.m.s.)"
+        fitted = replace(fitted, notes=(*fitted.notes, said))
+    if options.model != "full" and profile.width > _THIN * 2 * fitted.radii.min():
+        said = f"the {options.model} fit knows of no line width; narrow the line to a quarter of the particle"
+        fitted = replace(fitted, notes=(*fitted.notes, said))
+    if profile.hot:
+        said = f"{profile.hot} hot pixel{'s' if profile.hot > 1 else ''} at the line left out"
         fitted = replace(fitted, notes=(*fitted.notes, said))
     return _report(profile, fitted, options)
 

@@ -6,8 +6,9 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,12 @@ class OverTime:
 
 @dataclass(frozen=True)
 class OverTimeProgress:
-    """State after a frame; `result` comes with the last one."""
+    """State after a frame; `gather` returns all that was measured until it is called."""
 
     done: int
     total: int
     measurement: Measurement
-    result: OverTime | None = None
+    gather: Callable[[], OverTime]
 
 
 def iter_over_time(
@@ -162,6 +163,7 @@ def iter_over_time(
     profiles: list[Profile] = []
     found: list[Measurement] = []
     shifts: list[tuple[float, float]] = []
+    gather = partial(_gather, image, first, profiles, found, shifts, options.particles or 1)
     for start in range(first, last, _BLOCK):
         block = image.frames(start, min(start + _BLOCK, last))
         noisy = None if raw is None else raw.frames(start, min(start + _BLOCK, last))
@@ -172,21 +174,13 @@ def iter_over_time(
             profiles.append(profile)
             found.append(measurement)
             shifts.append(shift)
-            done = len(found)
-            result = None
-            if done == total:
-                result = _gather(image, first, profiles, found, shifts, options.particles or 1)
-            yield OverTimeProgress(done, total, measurement, result)
+            yield OverTimeProgress(len(found), total, measurement, gather)
 
 
 def measure_over_time(image: Image, line: Line, options: FitOptions | None = None, **more: Any) -> OverTime:
     """Measure a line on every frame of a stack; parameters as `iter_over_time`."""
-    result = None
-    for progress in iter_over_time(image, line, options, **more):
-        result = progress.result
-    if result is None:
-        raise ValueError("no frame was measured")
-    return result
+    *_, last = iter_over_time(image, line, options, **more)
+    return last.gather()
 
 
 def _measure(

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_lowdose_tem.measure.outliers import find_hot
+
 Floats = npt.NDArray[np.float64]
 
 SHORTEST_PX = 8.0
@@ -64,7 +66,7 @@ class Profile:
 
     `position` (n,) [unit] runs from the line's start, `intensity` (n,) is the mean over the width, NaN where
     the frame has no pixel. `unit` is "nm", or "px" for a frame without calibration; `pixel_size` (row,
-    column) [unit/px], `width` [unit]; `shape` of the frame (rows, columns) [px].
+    column) [unit/px], `width` [unit]; `shape` of the frame (rows, columns) [px]. `hot` pixels were left out.
     """
 
     position: Floats
@@ -74,6 +76,7 @@ class Profile:
     line: Line
     pixel_size: tuple[float, float]
     shape: tuple[int, int]
+    hot: int = 0
 
     @property
     def step(self) -> float:
@@ -132,6 +135,8 @@ def sample_line(
         raise ValueError(f"a line is measured on one frame (rows, columns), got shape {pixels.shape}")
     if np.iscomplexobj(pixels):
         raise ValueError("a line is measured on real numbers; take the modulus of complex pixels")
+    if pixels.dtype == bool:
+        raise ValueError("a mask has no profile to measure; choose the image it was made from")
     for row, col in (line.start, line.stop):
         if not (-0.5 <= row <= pixels.shape[0] - 0.5 and -0.5 <= col <= pixels.shape[1] - 0.5):
             raise ValueError(
@@ -160,7 +165,7 @@ def sample_line(
     places = start[:, None, None] + (
         (along[:, None, None] * position[:, None] + across[:, None, None] * offset) / size[:, None, None]
     )
-    intensity = _interpolate(pixels, places)
+    intensity, hot = _interpolate(pixels, places)
     # the mean of what is there: a line may run beside a dead pixel, or with its width along the rim
     present = np.isfinite(intensity)
     total = np.where(present, intensity, 0).sum(1)
@@ -174,6 +179,7 @@ def sample_line(
         line,
         (float(size[0]), float(size[1])),
         (pixels.shape[0], pixels.shape[1]),
+        hot,
     )
 
 
@@ -222,13 +228,17 @@ def _tabulate_kernel() -> tuple[Floats, Floats]:
     return x, ndimage.map_coordinates(impulse, [x + 2 * _KERNEL_PX], order=3, mode="nearest")
 
 
-def _interpolate(pixels: npt.NDArray[Any], places: Floats) -> Floats:
-    """Cubic-spline values at (2, …) rows and columns [px]; NaN where pixels are missing or not finite."""
+def _interpolate(pixels: npt.NDArray[Any], places: Floats) -> tuple[Floats, int]:
+    """Cubic-spline values at (2, …) rows and columns [px], and how many hot pixels were left out.
+
+    NaN where pixels are missing, hot or not finite.
+    """
     low = np.maximum(np.floor(places.min((1, 2))).astype(int) - _REACH_PX, 0)
     high = np.minimum(np.ceil(places.max((1, 2))).astype(int) + _REACH_PX + 1, pixels.shape)
     window = np.asarray(pixels[low[0] : high[0], low[1] : high[1]], np.float64)
     inner = places - low[:, None, None]
-    missing = ~np.isfinite(window)
+    hot = find_hot(window, _mark_near(inner, window.shape))
+    missing = ~np.isfinite(window) | hot
     if missing.any():
         window = np.where(missing, np.nanmedian(window) if not missing.all() else 0.0, window)
     # the frame ends half a pixel beyond the outermost centres
@@ -237,4 +247,14 @@ def _interpolate(pixels: npt.NDArray[Any], places: Floats) -> Floats:
     outside = (places[0] < -0.5) | (places[0] > rows - 0.5) | (places[1] < -0.5) | (places[1] > cols - 0.5)
     if missing.any():
         outside |= ndimage.map_coordinates(missing.astype(np.float64), inner, order=1, mode="nearest") > 0.01
-    return np.where(outside, np.nan, values)
+    return np.where(outside, np.nan, values), int(hot.sum())
+
+
+def _mark_near(places: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Pixels of a frame that a spline's values at `places` [px] rest on most."""
+    near = np.zeros(shape, bool)
+    rows, cols = np.floor(places).astype(int)
+    for row_step in range(-1, 3):
+        for col_step in range(-1, 3):
+            near[np.clip(rows + row_step, 0, shape[0] - 1), np.clip(cols + col_step, 0, shape[1] - 1)] = True
+    return near

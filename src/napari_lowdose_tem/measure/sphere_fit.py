@@ -16,11 +16,14 @@ import numpy.typing as npt
 from napari_lowdose_tem.measure import start as guess
 from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
 from napari_lowdose_tem.measure.fit import fit_profile
+from napari_lowdose_tem.measure.fitted import RefusedError
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
 from napari_lowdose_tem.measure.result import FitOptions
 from napari_lowdose_tem.measure.window import SphereFit, Window, conclude, invert
 
 Floats = npt.NDArray[np.float64]
+
+_ODD_INFLATION, _ODD = 1.5, 0.01  # structure left by the sphere that is worth telling
 
 
 def fit_sphere(
@@ -54,16 +57,19 @@ def fit_sphere(
     if isinstance(first, str):
         return SphereFit(profile.unit, refused=first)
     window = Window.around(pixels, profile, first)
-    values = _fit_squares(window, first)
-    neighbours = window.find_neighbours(values)
-    if neighbours.any():
-        values = _fit_squares(replace(window, kept=window.kept & ~neighbours), values)
-        window = replace(window, kept=window.kept & ~neighbours)
-    else:
-        window = window.moved(pixels, profile, values)
+    try:
+        values = _fit_squares(window, first)
+        neighbours = window.find_neighbours(values)
+        if neighbours.any():
+            window = replace(window, kept=window.kept & ~neighbours)
+        else:
+            window = window.moved(pixels, profile, values)
         values = _fit_squares(window, values)
+    except RefusedError as refusal:
+        return SphereFit(profile.unit, refused=str(refusal))
     misfit = (window.pixels - window.model(values))[window.kept]
-    noise = math.sqrt(float(misfit @ misfit) / max(len(misfit) - 8, 1)) * window.inflation(values)
+    inflation = window.inflation(values)
+    noise = math.sqrt(float(misfit @ misfit) / max(len(misfit) - 8, 1)) * inflation
     slope = window.slope(values)[:, window.kept.ravel()]
     covariance = invert(slope @ slope.T) * noise**2
     network = None
@@ -76,9 +82,13 @@ def fit_sphere(
         covariance = 4 * covariance
     variance = 4 * covariance[2, 2] + (0.0 if network is None else (NETWORK_FACTOR * network) ** 2)
     dip = window.dip(values)[window.kept]
-    return conclude(
-        profile, values, math.sqrt(max(variance, 0.0)), float(np.linalg.norm(dip)) / max(noise, 1e-300), None
-    )
+    significance = float(np.linalg.norm(dip)) / max(noise, 1e-300)
+    result = conclude(profile, values, math.sqrt(max(variance, 0.0)), significance, None)
+    structure = window.structure(values) / abs(values[5])
+    if not result.refused and inflation > _ODD_INFLATION and structure > _ODD:
+        said = f"the particle departs from a sphere by {100 * structure:.1f} % of the background (r.m.s.)"
+        return replace(result, notes=(said,))
+    return result
 
 
 def snap_to_center(
@@ -157,4 +167,6 @@ def _fit_squares(window: Window, first: Floats) -> Floats:
     at[4] = np.clip(at[4], low[4] + 1e-6, high[4] - 1e-6)
     scale = np.array([p, p, 0.1, 0.1, 0.2, 0.01, 0.01 / first[2], 0.01 / first[2]])
     found = least_squares(misfit, at, bounds=(low, high), x_scale=scale, max_nfev=40, xtol=1e-9, ftol=1e-10)
+    if (np.minimum(found.x - low, high - found.x) < 1e-4 * span)[:4].any():
+        raise RefusedError("the fit ended at the bound of a parameter: no sphere on a level background")
     return unfold(found.x)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_lowdose_tem.measure.fitted import LEAST_SIGNIFICANCE, MOST_ERROR
+from napari_lowdose_tem.measure.outliers import find_hot
 from napari_lowdose_tem.measure.profile import Profile
 from napari_lowdose_tem.measure.sphere import model_disc
 from napari_lowdose_tem.measure.streaks import WHITE, Streaks
@@ -46,6 +47,8 @@ class SphereFit:
         Of the dip, over its error.
     refused
         Empty, or why there is no number.
+    notes
+        What to know about the numbers.
     """
 
     unit: str
@@ -60,6 +63,7 @@ class SphereFit:
     bound: float | None = None
     significance: float = 0.0
     refused: str = ""
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; keys of lengths end in the unit."""
@@ -78,6 +82,7 @@ class SphereFit:
             "t_min": self.t_min if known else None,
             "significance": self.significance,
             "refused": self.refused or None,
+            "notes": list(self.notes),
         }
 
 
@@ -109,7 +114,8 @@ class Window:
         rows = (np.arange(low[0], high[0]) * row_size)[:, None]
         cols = (np.arange(low[1], high[1]) * col_size)[None]
         near = np.hypot(rows - values[0], cols - values[1]) <= reach
-        return cls(np.nan_to_num(part), rows, cols, near & np.isfinite(part), profile.pixel, scale)
+        kept = near & np.isfinite(part) & ~find_hot(part)
+        return cls(np.nan_to_num(part), rows, cols, kept, profile.pixel, scale)
 
     def moved(self, frame: npt.NDArray[Any], profile: Profile, values: Floats) -> Window:
         """Cut the window anew, around other values."""
@@ -166,13 +172,8 @@ class Window:
 
     def inflation(self, values: Floats, streaks: Streaks = WHITE) -> float:
         """Noise of block means times their side over that of white pixels or of given streaks, at least 1."""
-        rows, cols = (n // _BLOCK_PX * _BLOCK_PX for n in self.pixels.shape)
-        if min(rows, cols) < 3 * _BLOCK_PX:
-            return 1.0
         misfit = np.where(self.kept, (self.pixels - self.model(values)) * self.weigh(values), np.nan)
-        blocks = misfit[:rows, :cols].reshape(rows // _BLOCK_PX, _BLOCK_PX, -1, _BLOCK_PX)
-        means = blocks.mean((1, 3))
-        means = means[np.isfinite(means)]
+        means = _average_blocks(misfit)
         single = float(np.nanstd(misfit[self.kept]))
         if means.size < 6 or single == 0:
             return 1.0
@@ -182,6 +183,21 @@ class Window:
             shared = float(streaks.correlation[lag].sum()) / _BLOCK_PX - 1
         expected = single * math.sqrt(1 + shared) / _BLOCK_PX
         return max(1.0, float(np.sqrt(np.mean(means**2))) / expected)
+
+    def structure(self, values: Floats) -> float:
+        """Return what the sphere leaves of the pixels, their noise averaged away (r.m.s. of block means)."""
+        means = _average_blocks(np.where(self.kept, self.pixels - self.model(values), np.nan))
+        return float(np.sqrt(np.mean(means**2))) if means.size else 0.0
+
+
+def _average_blocks(pixels: Floats) -> Floats:
+    """Means of blocks, those that are complete (n,)."""
+    rows, cols = (n // _BLOCK_PX for n in pixels.shape)
+    if min(rows, cols) < 3:
+        return np.empty(0)
+    blocks = pixels[: rows * _BLOCK_PX, : cols * _BLOCK_PX].reshape(rows, _BLOCK_PX, cols, _BLOCK_PX)
+    means = blocks.mean((1, 3))
+    return np.asarray(means[np.isfinite(means)])
 
 
 def invert(information: Floats) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -58,6 +58,7 @@ class OverTimeRun:
         self._viewer, self._state = viewer, state
         self._job: Job | None = None
         self._image: Image | None = None
+        self._last: OverTimeProgress | None = None
         self.stacks: tuple[str, ...] = ()
         self._chosen = ""
 
@@ -79,13 +80,13 @@ class OverTimeRun:
         """Measure; `raw` is the stack an enhanced one was made from."""
         if self._state.time_running:
             return
-        self._image, self._name, self._told_at = image, layer.name, 0.0
+        self._image, self._name, self._told_at, self._last = image, layer.name, 0.0, None
         request = TimeRequest(image, line, options, self._state.follow, raw)
         job = self._job = Job(request.iter_steps, f"line over the frames of {image.name}")
         job.progress.connect(self._on_progress)
         job.finished.connect(self._on_finished)
         job.errored.connect(lambda error: self._end(error_line(error), error=True))
-        job.cancelled.connect(lambda _: self._end("Stopped."))
+        job.cancelled.connect(self._on_cancelled)
         self._state.time_running, self._state.time_share, self._state.time_text = True, 0.0, "Starting …"
         job.start()
 
@@ -129,23 +130,29 @@ class OverTimeRun:
         camera.center = (0.0, *((low + high) / 2))
         camera.zoom = 0.9 * min(self._viewer.canvas.size) / max(float((high - low).max()), 1e-9)
 
-    def _on_progress(self, progress: Any) -> None:
-        if progress.result is None and time.monotonic() - self._told_at < _TELL_S:
+    def _on_progress(self, progress: OverTimeProgress) -> None:
+        self._last = progress
+        if time.monotonic() - self._told_at < _TELL_S:
             return
         self._told_at = time.monotonic()
         self._state.time_share = progress.done / progress.total if progress.total else 1.0
         self._state.time_text = f"Frame {progress.done} of {progress.total}"
-        if progress.result is not None:
-            self._state.over_time = progress.result
 
-    def _on_finished(self, last: Any) -> None:
-        if last is None or last.result is None:
+    def _on_finished(self, last: OverTimeProgress | None) -> None:
+        if last is None:
             self._end("No frame was measured.", error=True)
             return
-        self._state.over_time = last.result
-        refused = sum(bool(reason) for reason in last.result.refused)
-        text = f"{len(last.result.frames)} frames measured"
-        self._end(f"{text}; {refused} refused." if refused else f"{text}.")
+        self._end(self._show(last))
+
+    def _on_cancelled(self, _: object) -> None:
+        self._end("Stopped." if self._last is None else f"Stopped: {self._show(self._last)}")
+
+    def _show(self, last: OverTimeProgress) -> str:
+        """Show what was measured, once the job has ended, and say how much it is."""
+        found = self._state.over_time = last.gather()
+        refused = sum(map(bool, found.refused))
+        text = f"{len(found.frames)} frames measured"
+        return f"{text}; {refused} refused." if refused else f"{text}."
 
     def _end(self, text: str, error: bool = False) -> None:
         self._job = None
