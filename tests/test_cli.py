@@ -115,8 +115,8 @@ def test_simulate_then_evaluate(run, tiny_model, tmp_path):
     assert report["all"]["n"] == 4
     assert 0 < report["all"]["psnr_mean"] < 40
     assert set(report["all"]) == {
-        "n", "mae_mean", "mae_sd", "psnr_mean", "psnr_sd", "affine_mae_mean", "affine_psnr_mean", "ssim_mean",
-        "invented_mean", "missed_mean",
+        "n", "mae_mean", "mae_sd", "psnr_mean", "psnr_sd", "stretched_mae_mean", "stretched_psnr_mean",
+        "affine_mae_mean", "affine_psnr_mean", "ssim_mean", "invented_mean", "missed_mean",
     }  # fmt: skip
     table = run("evaluate", "set/Ni", "--model", tiny_model)
     assert table.exit_code == 0

@@ -15,7 +15,8 @@ from napari_lowdose_tem.simulate.specimen import Particles, Specimen, Support, d
 
 FACTOR, LOW, PIXEL_NM = 4, (80, 112), 6.0
 HIGH = (LOW[0] * FACTOR, LOW[1] * FACTOR)
-KEYS = ["n", "mae_mean", "mae_sd", "psnr_mean", "psnr_sd", "affine_mae_mean", "affine_psnr_mean", "ssim_mean"]
+KEYS = ["n", "mae_mean", "mae_sd", "psnr_mean", "psnr_sd"]
+KEYS += ["stretched_mae_mean", "stretched_psnr_mean", "affine_mae_mean", "affine_psnr_mean", "ssim_mean"]
 KEYS += ["invented_mean", "missed_mean"]
 
 
@@ -64,8 +65,17 @@ def test_score_is_that_of_the_models_output(dataset, tiny_model):
     with Engine(tiny_model, "cpu") as engine:
         output = engine.enhance(lde)
     reference = np.asarray(hde).reshape(LOW[0], FACTOR, LOW[1], FACTOR).mean((1, 3))
-    expected = np.abs(scale_to_unit(output) - scale_to_unit(reference)).mean()
-    assert step.score.mae == pytest.approx(expected, rel=1e-5)
+    stretched = np.abs(scale_to_unit(output) - scale_to_unit(reference)).mean()
+    assert step.score.stretched_mae == pytest.approx(stretched, rel=1e-5)
+    assert step.score.mae == step.score.stretched_mae  # an untrained network's mean is below zero
+
+
+def test_outputs_are_compared_at_the_references_level(dataset, no_op):
+    *_, step = iter_evaluate(dataset / "Ni", "no-op", register=False)
+    hde, lde = (np.asarray(read(dataset / "Ni" / f"Ni_{i}.tif").data, float) for i in (1, 2))
+    reference = hde.reshape(LOW[0], FACTOR, LOW[1], FACTOR).mean((1, 3))
+    level = np.abs(lde * (reference.mean() / lde.mean()) - reference).mean() / np.ptp(reference)
+    assert step.score.mae == pytest.approx(level, rel=1e-5)
 
 
 def test_drift_is_undone(tmp_path, no_op):
@@ -90,8 +100,14 @@ def test_affine_scores_forget_the_outputs_scale_but_raw_scores_an_outlier():
     assert same.ssim == pytest.approx(1)
     hot = reference.copy()
     hot[3, 4] += 100
-    assert score_output(hot, reference).mae > 0.3
+    assert score_output(hot, reference).stretched_mae > 0.3
     assert score_output(hot, reference).affine_mae < 0.3
+    # the same image at another dose is the same; with an offset it is not
+    assert score_output(3 * reference, reference).mae == pytest.approx(0, abs=1e-12)
+    assert score_output(3 * reference + 5, reference).mae > 0.02
+    # without a level above zero
+    below = score_output(-reference, reference)
+    assert below.mae == below.stretched_mae > 0.1
 
 
 def test_reference_without_contrast_is_named(tmp_path, tiny_model):

@@ -1,11 +1,12 @@
 """Score a model on high/low-dose pairs, as Table 2 of Katsuno et al. 2021 and more tolerant of scale.
 
-Per low-dose frame the high-dose frame is brought to its grid (reduced, registered). Raw scores: output and
-reference each scaled to 0…1 by minimum and maximum, MAE and PSNR with peak 1. Two extreme pixels decide about
-that scaling, so MAE, PSNR and SSIM are also given after fitting the output to the reference, still at 0…1, by
-a least-squares line. Particles invented and missed are counted by the rule of `detect`, against the
-simulator's truth where truth.json lies beside the frames, else against what the same rule finds in the
-high-dose frame.
+Per low-dose frame the high-dose frame is brought to its grid (reduced, registered) and scaled to 0…1 by its
+minimum and maximum. MAE and PSNR (peak 1) are those of the output on that scale, its mean brought to the
+reference's: the output of the paper is on the reference's scale too, not stretched by itself (in its Fig. 5d
+it ends at 0.15 and 0.8). They are also given with the output stretched by its own extremes, where two pixels
+decide about all others, and, with SSIM, after fitting the output to the reference by a least-squares line.
+Particles invented and missed are counted by the rule of `detect`, against the simulator's truth where
+truth.json lies beside the frames, else against what the same rule finds in the high-dose frame.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Score:
 
     mae: float
     psnr: float
+    stretched_mae: float
+    stretched_psnr: float
     affine_mae: float
     affine_psnr: float
     ssim: float
@@ -73,6 +76,8 @@ class Summary:
     mae_sd: float | None
     psnr_mean: float | None
     psnr_sd: float | None
+    stretched_mae_mean: float | None
+    stretched_psnr_mean: float | None
     affine_mae_mean: float | None
     affine_psnr_mean: float | None
     ssim_mean: float | None
@@ -175,17 +180,27 @@ def iter_evaluate(
 
 
 def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
-    """Compare an output with its reference, both (rows, columns) on one grid, each in its own unit.
+    """Compare an output with its reference, both (rows, columns) on one grid.
 
-    Pixels that are not finite in both are left out.
+    Each is in its own unit with the same zero, as counts of different doses are. Pixels that are not finite
+    in both are left out. Without a mean above zero the level is that of the stretched output.
     """
     raw, target = np.asarray(output, np.float64), np.asarray(reference, np.float64)
     covered = np.isfinite(raw) & np.isfinite(target)
-    raw, target = (scale_to_unit(np.where(covered, pixels, np.nan)) for pixels in (raw, target))
-    matched = match_affine(output, target)
+    raw, target = (np.where(covered, pixels, np.nan) for pixels in (raw, target))
+    low, high = float(np.nanmin(target)), float(np.nanmax(target))
+    stretched = scale_to_unit(raw)
+    level = stretched
+    means = float(np.nanmean(raw)), float(np.nanmean(target))
+    if min(means) > 0 and high > low:
+        level = (raw * (means[1] / means[0]) - low) / (high - low)
+    target = scale_to_unit(target)
+    matched = match_affine(raw, target)
     return Score(
-        mae=mae(raw, target),
-        psnr=psnr(raw, target, 1.0),
+        mae=mae(level, target),
+        psnr=psnr(level, target, 1.0),
+        stretched_mae=mae(stretched, target),
+        stretched_psnr=psnr(stretched, target, 1.0),
         affine_mae=mae(matched, target),
         affine_psnr=psnr(matched, target, 1.0),
         ssim=ssim(matched, target, 1.0),
@@ -269,6 +284,8 @@ def _summarise(scores: Sequence[Score], matches: Sequence[Match]) -> Summary:
         mae_sd=sd["mae"],
         psnr_mean=mean["psnr"],
         psnr_sd=sd["psnr"],
+        stretched_mae_mean=mean["stretched_mae"],
+        stretched_psnr_mean=mean["stretched_psnr"],
         affine_mae_mean=mean["affine_mae"],
         affine_psnr_mean=mean["affine_psnr"],
         ssim_mean=mean["ssim"],
