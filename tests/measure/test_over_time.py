@@ -108,3 +108,31 @@ def test_a_line_that_drifts_out_is_told(render):
 def test_what_does_not_fit_is_an_error(movie, options, said):
     with pytest.raises(ValueError, match=said):
         measure_over_time(movie[0], LINE, **options)
+
+
+def test_an_interrupted_series_keeps_its_table(movie, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from napari_lowdose_tem.cli import app
+    from napari_lowdose_tem.io import write
+    from napari_lowdose_tem.measure import over_time
+
+    image, *_ = movie
+    write(image, tmp_path / "movie.tif")
+    fit, fitted = over_time.fit_profile, []
+
+    def interrupt(*args, **options):
+        fitted.append(1)
+        if len(fitted) > 5:
+            raise KeyboardInterrupt
+        return fit(*args, **options)
+
+    monkeypatch.setattr(over_time, "fit_profile", interrupt)
+    line = ",".join(map(str, (*LINE.start, *LINE.stop)))
+    words = ["measure", tmp_path / "movie.tif", "--line", line, "--particles", "1", "--over-time"]
+    done = CliRunner().invoke(app, [*map(str, words), str(tmp_path / "d.csv")])
+    assert done.exit_code == 130
+    assert "holds the 5 frames measured" in " ".join(done.output.split())
+    rows = list(csv.DictReader((tmp_path / "d.csv").read_text("utf-8").splitlines()))
+    assert [row["frame"] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert all(float(row["diameter_nm"]) > 50 for row in rows)

@@ -98,6 +98,16 @@ def test_numbers_and_plot_appear(qtbot, dock):
     assert dock.keep_button.isEnabled()
 
 
+def test_a_line_off_the_frame_offers_nothing_but_the_reason(qtbot, dock):
+    draw(qtbot, dock)
+    dock.control.lines.add(dock.control.viewer.layers["LDE"], ((5, 5), (5, 900)))
+    state = dock.control.state
+    qtbot.waitUntil(lambda: all("outside the frame" in c.reason for c in state.curves), timeout=LONG)
+    for button in (dock.keep_button, dock.snap_button, dock.figure_button):
+        assert not button.isEnabled()
+    assert not dock.numbers_label.text()
+
+
 def test_controls_reach_the_state(qtbot, dock):
     draw(qtbot, dock)
     state = dock.control.state

@@ -246,6 +246,7 @@ class ProfileDock(Dock):
         self.line_note.show_text(state.line_text)
         has_line = state.line >= 0 and bool(state.curves)
         theme = self.control.viewer.theme
+        is_on_frame = has_line and any(curve.profile is not None for curve in state.curves)
         self.plot.setVisible(has_line)
         self.plot.show_curves(state.curves, state.scale, state.layout, state.background, theme)
         numbers = numbers_html(state.curves, state.counts, state.unit)
@@ -271,7 +272,7 @@ class ProfileDock(Dock):
         for widget in (self.scale_box, self.layout_box):
             widget.setVisible(has_line)
         for button in (self.keep_button, self.snap_button, self.figure_button):
-            button.setEnabled(has_line)
+            button.setEnabled(is_on_frame)
         self._show_time()
         self.table.show_rows(state.rows)
         self.kept_group.setVisible(bool(state.rows))

@@ -32,7 +32,7 @@ def with_transmission(value: float | None, error: float | None) -> str:
 def numbers_html(curves: tuple[Curve, ...], counts: SphereFit | None, unit: str) -> str:
     """Make a table with a column for each layer, and one for the fit to the raw counts."""
     columns = [c for c in curves if c.measurement is not None and c.profile is not None and not c.reason]
-    if not columns and counts is None:
+    if not unit or (not columns and counts is None):
         return ""
     n = max((len(c.measurement.particles) for c in columns if c.measurement is not None), default=1)
     heads = [c.role for c in columns] + (["counts"] if counts is not None else [])
