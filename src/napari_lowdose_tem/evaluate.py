@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.detect import Detection, Match, find_particles, match_particles, read_truth
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.metrics import mae, match_affine, psnr, scale_to_unit, ssim
+from napari_lowdose_tem.metrics import mae, match_affine, psnr, scale_to_level, scale_to_unit, ssim
 from napari_lowdose_tem.pairs import Field, find_fields, load_field
 
 if TYPE_CHECKING:
@@ -185,16 +185,9 @@ def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
     Each is in its own unit with the same zero, as counts of different doses are. Pixels that are not finite
     in both are left out. Without a mean above zero the level is that of the stretched output.
     """
-    raw, target = np.asarray(output, np.float64), np.asarray(reference, np.float64)
-    covered = np.isfinite(raw) & np.isfinite(target)
-    raw, target = (np.where(covered, pixels, np.nan) for pixels in (raw, target))
-    low, high = float(np.nanmin(target)), float(np.nanmax(target))
+    level, target = scale_to_level(output, reference)
+    raw = np.where(np.isfinite(target), np.asarray(output, np.float64), np.nan)
     stretched = scale_to_unit(raw)
-    level = stretched
-    means = float(np.nanmean(raw)), float(np.nanmean(target))
-    if min(means) > 0 and high > low:
-        level = (raw * (means[1] / means[0]) - low) / (high - low)
-    target = scale_to_unit(target)
     matched = match_affine(raw, target)
     return Score(
         mae=mae(level, target),

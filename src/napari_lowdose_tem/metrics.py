@@ -116,6 +116,34 @@ def scale_to_unit(image: npt.ArrayLike) -> Floats:
     return (pixels - low) / (high - low if high > low else 1.0)
 
 
+def scale_to_level(image: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Bring a reference to 0…1 by its extremes, and an image, its mean brought to the reference's, with it.
+
+    Each is in its own unit with the same zero, as counts of different doses are. Without a mean above zero
+    the image is stretched by its own extremes.
+
+    Returns
+    -------
+    image, reference
+        NaN where either is not finite.
+
+    Raises
+    ------
+    ValueError
+        As `mae`.
+    """
+    raw, target = np.asarray(image, np.float64), np.asarray(reference, np.float64)
+    a, b = _paired(raw, target)
+    if a.size < raw.size:
+        covered = np.isfinite(raw) & np.isfinite(target)
+        raw, target = (np.where(covered, pixels, np.nan) for pixels in (raw, target))
+    low, high = float(b.min()), float(b.max())
+    means = float(a.mean()), float(b.mean())
+    if min(means) > 0 and high > low:
+        return (raw * (means[1] / means[0]) - low) / (high - low), (target - low) / (high - low)
+    return scale_to_unit(raw), scale_to_unit(target)
+
+
 def fit_affine(image: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[float, float]:
     """Fit slope a and offset b that minimise Σ(a·image + b − reference)².
 

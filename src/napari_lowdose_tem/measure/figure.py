@@ -228,7 +228,7 @@ def _draw_frame(axes: Axes, panel: Panel) -> None:
         axes.fill(corners[:, 1], corners[:, 0], color=_LINE, alpha=0.3, lw=0)
     axes.plot((x0, x1), (y0, y1), color=_LINE, lw=1.0)
     axes.plot(x0, y0, "o", color=_LINE, ms=3)  # the profile starts here
-    _draw_scale_bar(axes, extent, profile.unit)
+    draw_scale_bar(axes, extent, profile.unit)
     axes.set_title(panel.title, fontsize=8)
     axes.set_xlim(extent[:2])
     axes.set_ylim(extent[2:])
@@ -255,7 +255,8 @@ def _band(start: tuple[float, float], stop: tuple[float, float], width: float) -
     return np.array([a + across, b + across, b - across, a - across])
 
 
-def _draw_scale_bar(axes: Axes, extent: tuple[float, float, float, float], unit: str) -> None:
+def draw_scale_bar(axes: Axes, extent: tuple[float, float, float, float], unit: str) -> None:
+    """Draw a bar of a round length at the lower left; the extent (left, right, bottom, top) is in `unit`."""
     left, right, bottom, top = extent
     length = scale_bar_length(0.35 * (right - left))
     x, y = left + 0.06 * (right - left), bottom - 0.07 * (bottom - top)
