@@ -6,6 +6,7 @@ from napari_lowdose_tem.pairs.find import find_fields
 from napari_lowdose_tem.pairs.load import LoadedField, RegisteredPair, load_field
 from napari_lowdose_tem.pairs.reduce import reduce_frame
 from napari_lowdose_tem.pairs.register import Registration, find_shift, register_frame
+from napari_lowdose_tem.pairs.similarity import Similarity, register_similarity
 
 __all__ = [
     "CheckProgress",
@@ -15,6 +16,7 @@ __all__ = [
     "LoadedField",
     "RegisteredPair",
     "Registration",
+    "Similarity",
     "check",
     "find_fields",
     "find_shift",
@@ -22,4 +24,5 @@ __all__ = [
     "load_field",
     "reduce_frame",
     "register_frame",
+    "register_similarity",
 ]
