@@ -1,12 +1,12 @@
 """Make the pictures of the docks in docs/images: `xvfb-run -a python docs/screenshots.py [FRAME]`.
 
-Without the path of a low-dose frame the sample data are shown.
+Without the path of a low-dose frame the sample data are shown. `--only profile train` makes some of them.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ from napari.layers import Layer
 from qtpy.QtWidgets import QApplication
 from scipy.ndimage import gaussian_filter
 
+from napari_lowdose_tem.demo import iter_demo
 from napari_lowdose_tem.enhance import enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
@@ -61,22 +62,40 @@ def shoot(viewer: napari.Viewer, name: str, look: Callable[[], None] | None = No
     IMAGES.mkdir(exist_ok=True)
     path = IMAGES / f"{name}.png"
     viewer.screenshot(str(path), canvas_only=False, flash=False)
-    if path.stat().st_size > MOST_BYTES:  # noise does not compress
-        with PIL.Image.open(path) as picture:
-            small = picture.convert("RGB").quantize(256)
-        small.save(path, optimize=True)
+    if path.stat().st_size > MOST_BYTES:
+        shrink(path, path)
 
 
-def main(frame: str | None) -> None:
-    """Make all pictures."""
+def main(words: list[str] | None = None) -> None:
+    """Make all pictures, or some."""
+    sections = {
+        "demo": copy_demo, "enhance": shoot_load_and_enhance, "profile": shoot_profile, "train": shoot_train
+    }  # fmt: skip
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("frame", nargs="?", help="a low-dose frame")
+    parser.add_argument("--only", nargs="+", choices=sections, default=list(sections))
+    chosen = parser.parse_args(words)
     viewer = napari.Viewer(show=True)
     viewer.window.resize(*SIZE_PX)
-    shoot_load_and_enhance(viewer, frame)
-    viewer.layers.clear()
-    shoot_profile(viewer, frame)
-    viewer.layers.clear()
-    shoot_train(viewer)
+    for name in chosen.only:
+        sections[name](viewer, chosen.frame)
+        viewer.layers.clear()
     viewer.close()
+
+
+def copy_demo(viewer: napari.Viewer, frame: str | None) -> None:
+    """Keep the figure that the demonstration leaves."""
+    with tempfile.TemporaryDirectory(prefix="lowdose-") as folder:
+        for _ in iter_demo(Path(folder), n_frames=2):
+            pass
+        shrink(Path(folder, "overview.png"), IMAGES / "demo.png")
+
+
+def shrink(picture: Path, path: Path) -> None:
+    """Save a picture with fewer colours: noise does not compress."""
+    with PIL.Image.open(picture) as whole:
+        small = whole.convert("RGB").quantize(256)
+    small.save(path, optimize=True)
 
 
 def shoot_load_and_enhance(viewer: napari.Viewer, frame: str | None) -> None:
@@ -106,7 +125,6 @@ def shoot_load_and_enhance(viewer: napari.Viewer, frame: str | None) -> None:
     wait(lambda: state.share_done > 0.1 or state.is_error)
     shoot(viewer, "enhance-stack")
     wait(lambda: not state.running)
-    shoot(viewer, "enhance-done")
     viewer.window.remove_dock_widget(enhance)
 
 
@@ -147,6 +165,7 @@ def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     measure(control, line)
     dock.time_button.click()
     wait(lambda: not state.time_running)
+    viewer.canvas.overlays.scale_bar.visible = False  # a kymograph's axes have no common unit
     control.time.add_kymograph()
     settle()
     dock.scroll_to(dock.kymograph_button)
@@ -192,7 +211,7 @@ def show(viewer: napari.Viewer, *images: Image) -> None:
     for image in images:
         name = f"{images[-2].name} enhanced" if image is images[-1] else image.name
         _layers.add_image(viewer, _layers.layer_tuple(image, name))
-    viewer.scale_bar.visible = True
+    viewer.canvas.overlays.scale_bar.visible = True
 
 
 def measure(control: ProfileControl, line: Line) -> None:
@@ -224,7 +243,7 @@ def look_at(viewer: napari.Viewer, line: Line, pixel_nm: float) -> None:
     viewer.scene.camera.zoom *= 2.2
 
 
-def shoot_train(viewer: napari.Viewer) -> None:
+def shoot_train(viewer: napari.Viewer, frame: str | None) -> None:
     """Make the pictures of the Train dock: a small network learns for some minutes, from new weights."""
     small = replace(TRAIN_RECIPES["default"], crop_px=128, steps_per_epoch=12, warm_up_steps=5)
     TRAIN_RECIPES["default"] = small
@@ -246,10 +265,6 @@ def shoot_train(viewer: napari.Viewer) -> None:
         shoot(viewer, "train-dock-learning")
         dock.stop_button.click()
         wait(lambda: not state.running)
-        shoot(viewer, "train-dock-stopped")
-        viewer.theme = "light"
-        shoot(viewer, "train-dock-light")
-        viewer.theme = "dark"
         viewer.canvas.grid.enabled = False
         viewer.window.remove_dock_widget(dock)
 
@@ -269,4 +284,4 @@ def shoot_check(viewer: napari.Viewer, dock: TrainDock, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main()
