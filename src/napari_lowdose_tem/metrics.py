@@ -181,6 +181,8 @@ def _paired(image: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[npt.NDArray
     if a.shape != b.shape:
         raise ValueError(f"image has shape {a.shape}, its reference {b.shape}; bring both to one grid first")
     finite = np.isfinite(a) & np.isfinite(b)
+    if finite.all():
+        return a.ravel(), b.ravel()
     if not finite.any():
         raise ValueError(f"no pixel is finite in both images of shape {a.shape}")
     return a[finite], b[finite]

@@ -18,6 +18,7 @@ _LEAST_DEPTH = 0.15  # of the valley between two peaks, in natural logarithms
 _LEAST_ERRORS = 5.0  # the same in its standard errors
 _LEAST_HEIGHT = 2e-3  # of the lower peak over the higher one
 _OVERLAP_BINS = 256
+_MOST_PX = 65_536  # that peaks are sought among
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def compare_histograms(a: Histogram, b: Histogram) -> float:
 
 def _find_peaks(values: Floats) -> tuple[Peak, ...]:
     """One peak or two: the highest, and the one behind the deepest valley in the logarithm of the counts."""
+    values = values[:: max(1, values.size // _MOST_PX)]
     lowest = values == values.min()
     if 1 < np.count_nonzero(lowest) < values.size / 2:
         values = values[~lowest]  # negative noise cut off at 0 counts is no peak

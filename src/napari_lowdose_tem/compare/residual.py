@@ -1,9 +1,20 @@
-"""What an output took away from a low-dose frame: noise alone, or part of the particles too."""
+"""What an output took away from a low-dose frame: noise alone, or part of the particles too.
+
+Two things are asked of the residual. Does it go with the structure that the output shows, more than noise
+does by chance, which is measured by moving the one against the other? And is it correlated with itself over
+the size of particles, in both directions, as the streaks of a camera are not?
+
+An output follows the noise of its own frame, most of all where it places edges. In one frame that looks like
+structure left in the residual. A second frame of the same field, whose noise the output does not know, tells
+the two apart.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +23,23 @@ from scipy import fft, ndimage
 from napari_lowdose_tem.detect import divide_by_background
 
 Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+_SIDE_PX = 256  # that frames are averaged down to, at least, to be judged
+_LEAST_PX = 128
+_FILM = 0.05  # depth below which a pixel is background, at least
+_NOISY_FILM, _MOST_FILM = 3.5, 0.2  # the same for noisy outputs, in their scatters, and at most
+_LEAST_FILM = 0.02  # share of the frame
+_FILM_SIGMA_PX, _BESIDE_PX = 3.0, 8  # what particles' edges reach
+_EDGE_PX = (1.0, 4.0)  # what the structure of an edge lies between
+_FAR_PX = 32  # where noise goes with structure by chance only
+_SIGNIFICANT = 4.5  # standard deviations
+_LEAST_LOSS = 0.02  # of the contrast
+_PARTICLE_PX, _WIDE_PX = (6, 16), (40, 64)  # what correlates within particles and within the film only
+_LEAST_SHADE = 0.02  # of the level
+_BLOB_PX, _LARGE_PX = 5.0, 32.0
+_BLOB = 6.5  # robust standard deviations from which on a dark place is no noise
+_NOISE_KEPT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +53,19 @@ class Residual:
     mean, rms
         Of the map [counts]; the r.m.s. is that about the mean.
     expected_rms
-        What the noise of the low-dose frame amounts to, from differences of its neighbouring pixels [counts];
-        None for frames too small.
+        What the noise of the low-dose frame amounts to, from differences of its pixels [counts]; None for
+        frames too small.
     correlation
         Of the map with itself, moved by −2…2 rows and columns (5, 5); 1 in the middle. Cameras whose pixels
         share light or whose read-out lines have streaks give values above 0 for noise alone.
     is_white
-        Whether nothing but noise is in it.
+        Whether no structure was found in it; False, too, where that cannot be told.
     verdict
-        The same in a sentence.
+        What was found, in a sentence.
+    contrast_lost, edges_lost
+        Shares of the contrast, and of that at the edges, that are in the residual; negative where the output
+        shows more than the low-dose frame, as where noise is cut off at 0 counts. None where there is nothing
+        to measure them on.
     """
 
     map: Floats
@@ -43,39 +75,22 @@ class Residual:
     correlation: npt.NDArray[np.float64]
     is_white: bool
     verdict: str
+    contrast_lost: float | None = None
+    edges_lost: float | None = None
 
 
-_FILM = 0.05  # depth below which a pixel is background, at least
-_NOISY_FILM = 3.5  # standard deviations of a noisy output's background
-_MOST_FILM = 0.2
-_FILM_SIGMA_PX = 3.0
-_BESIDE_PX = 8  # what particles' edges reach
-_FINE_PX, _COARSE_PX = 1.0, 4.0  # what the structure of an edge lies between
-_FAR_PX = 32  # where noise does not correlate with structure any more
-_LEAST_PX = 4 * _FAR_PX
-_SIGNIFICANT = 5.0  # standard deviations
-_LEAST_LOSS = 0.02  # of the particles' contrast
-_BLOB_PX, _LARGE_PX = 5.0, 32.0
-_BLOB = 6.5  # standard deviations from which on a dark place is no noise: one in 10⁴ frames has one by chance
-_NOISE_KEPT = 0.1  # of the noise, that makes an output a noisy one
-
-
-def measure_residual(lde: npt.ArrayLike, output: npt.ArrayLike) -> Residual:
+def measure_residual(
+    lde: npt.ArrayLike, output: npt.ArrayLike, repeat: npt.ArrayLike | None = None
+) -> Residual:
     """Measure what an output took away from a low-dose frame.
-
-    Noise alone is not white: it is correlated along read-out lines, and weaker in dark particles. So the
-    residual is asked whether it goes with the structure that the output shows, more than noise goes with it
-    by chance (moved by 32 px and more) and more than on bare film, where an output can only follow the noise:
-
-    - with the depth of the particles, which finds contrast taken away,
-    - with their edges, which finds smoothing; what depends on the grey alone, such as noise cut off at 0
-      counts, is taken out before,
-    - and whether there are dark places in it where the output shows nothing.
 
     Parameters
     ----------
     lde, output
         (rows, columns) on one grid [counts]; what is not finite in both is left out.
+    repeat
+        Another low-dose frame of the same field at rest, or the mean of several, from which the output was
+        not made [counts]. The residual is then judged by it: smoothed edges are told from followed noise.
 
     Raises
     ------
@@ -83,117 +98,231 @@ def measure_residual(lde: npt.ArrayLike, output: npt.ArrayLike) -> Residual:
         For frames of different shapes, and without a pixel that is finite in both.
     """
     raw, made = np.asarray(lde, np.float32), np.asarray(output, np.float32)
-    if raw.shape != made.shape or raw.ndim != 2:
+    other = raw if repeat is None else np.asarray(repeat, np.float32)
+    if raw.ndim != 2 or not raw.shape == made.shape == other.shape:
         raise ValueError(
-            f"low-dose frame of shape {raw.shape}, output {made.shape}; bring both to one grid first"
+            f"low-dose frames of shape {raw.shape} and {other.shape}, output {made.shape}; "
+            "bring all to one grid first"
         )
     rest = raw - made
     finite = np.isfinite(rest)
     if not finite.any():
         raise ValueError(f"no pixel is finite in both frames of shape {raw.shape}")
-    rest = np.where(finite, rest, np.float32(np.nan))
+    rest[~finite] = np.nan
     mean = float(rest[finite].mean(dtype=np.float64))
-    noise = np.where(finite, rest - np.float32(mean), np.float32(0))
-    rms = math.sqrt(float(np.sum(noise * noise, dtype=np.float64)) / np.count_nonzero(finite))
+    noise = rest - np.float32(mean)
+    noise[~finite] = 0
+    rms = math.sqrt(float(np.vdot(noise, noise)) / np.count_nonzero(finite))
     expected = _expect_rms(raw)
-    is_white, verdict = _judge(noise, made, finite, rms, expected)
-    return Residual(rest, mean, rms, expected, _correlate(noise, finite), is_white, verdict)
+    found, is_white = _Structure(), False
+    if min(raw.shape) < _LEAST_PX:
+        verdict = f"Too small to tell noise from structure: needs {_LEAST_PX} px a side."
+    elif not rms > 0:
+        verdict = "The output is the low-dose frame itself."
+    else:
+        found = _find_structure(other - made, made)
+        is_white, verdict = _say(found, repeat is not None, 1 - (rms / expected) ** 2 if expected else 0.0)
+    return Residual(
+        map=rest,
+        mean=mean,
+        rms=rms,
+        expected_rms=expected,
+        correlation=_correlate(noise, finite),
+        is_white=is_white,
+        verdict=verdict,
+        contrast_lost=found.contrast.lost if found.contrast else None,
+        edges_lost=found.edges.lost if found.edges else None,
+    )
 
 
 def _expect_rms(raw: Floats) -> float | None:
-    """Noise of a pixel from second differences across both directions, which leave structure out."""
+    """Noise of a pixel from differences over 2 px in both directions at once, which leave structure out."""
     if min(raw.shape) < 8:
         return None
     bends = raw[2:, 2:] - raw[:-2, 2:] - raw[2:, :-2] + raw[:-2, :-2]
     known = bends[np.isfinite(bends)]
-    return float(np.sqrt(np.mean(known.astype(np.float64) ** 2))) / 2 if known.size else None
+    return math.sqrt(float(np.vdot(known, known)) / known.size) / 2 if known.size else None
 
 
-def _correlate(noise: Floats, finite: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def _correlate(noise: Floats, finite: Mask) -> npt.NDArray[np.float64]:
     rows, cols = noise.shape
     found = np.zeros((5, 5))
+    whole = bool(finite.all())
     for row in range(min(3, rows)):
         for col in range(-2, 3):
             if abs(col) >= cols or (row == 0 and col < 0):
                 continue
-            here = (slice(0, rows - row), slice(max(0, -col), cols - max(0, col)))
-            there = (slice(row, rows), slice(max(0, col), cols + min(0, col)))
-            n = here[0].stop * (here[1].stop - here[1].start)
-            if not finite.all():
+            here = slice(0, rows - row), slice(max(0, -col), cols - max(0, col))
+            there = slice(row, rows), slice(max(0, col), cols + min(0, col))
+            n = (rows - row) * (cols - abs(col))
+            if not whole:
                 n = int(np.count_nonzero(finite[here] & finite[there]))
             product = float(np.einsum("ij,ij->", noise[here], noise[there])) / max(n, 1)
             found[2 + row, 2 + col] = found[2 - row, 2 - col] = product
     return found / found[2, 2] if found[2, 2] > 0 else found
 
 
-def _judge(
-    noise: Floats, made: Floats, finite: npt.NDArray[np.bool_], rms: float, expected: float | None
-) -> tuple[bool, str]:
-    if min(noise.shape) < _LEAST_PX:
-        return False, f"Too small to tell: needs {_LEAST_PX} px a side."
-    if not rms > 0:
-        return False, "The output is the low-dose frame itself."
-    level = float(made[finite].mean())
-    filled = np.where(finite, made, np.float32(level))
-    transmission = divide_by_background(filled)
-    film = _find_film(transmission) & finite
-    near = ~film & finite
+@dataclass(frozen=True)
+class _Share:
+    """Residual along a structure, in units of it, and the standard deviation that noise gives by chance."""
+
+    value: float
+    chance: float
+
+    @property
+    def lost(self) -> float:
+        """Share of the contrast there was."""
+        return _of_all(self.value)
+
+    @property
+    def is_sure(self) -> bool:
+        return self.value > _SIGNIFICANT * self.chance and self.lost > _LEAST_LOSS
+
+    @property
+    def least(self) -> float:
+        """What would be seen."""
+        return _of_all(_SIGNIFICANT * self.chance)
+
+
+def _of_all(value: float) -> float:
+    return value / (1 + value) if value > -0.5 else -1.0
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """Structure in a residual: that of the output, and shades (r.m.s. over the level) it does not show."""
+
+    contrast: _Share | None = None
+    edges: _Share | None = None
+    unseen: float = 0.0
+    missing_at: tuple[int, int] | None = None
+
+
+def _say(found: _Structure, is_repeat: bool, noise_kept: float) -> tuple[bool, str]:
     said = []
-    if np.count_nonzero(near) and np.count_nonzero(film) > 0.02 * film.size:
-        depth = np.where(transmission > 0, filled - filled / np.where(transmission > 0, transmission, 1), 0)
-        loss, sure = _share(noise - noise[film].mean(), depth, near, film)
-        if sure > _SIGNIFICANT and loss > _LEAST_LOSS:
-            said.append(f"{loss:.0%} of the particles' contrast is missing from the output")
-        edges = ndimage.gaussian_filter(filled, _FINE_PX) - ndimage.gaussian_filter(filled, _COARSE_PX)
-        loss, sure = _share(_remove_grey(noise, filled, near), edges, near, film)
-        if sure > _SIGNIFICANT and loss > _LEAST_LOSS:
-            said.append(f"edges are smoothed: {loss:.0%} of their contrast is in the residual")
-    blob = ndimage.gaussian_filter(noise, _BLOB_PX) - ndimage.gaussian_filter(noise, _LARGE_PX)
-    scatter = float(np.median(np.abs(blob))) / 0.6745
-    where = np.unravel_index(int(np.argmin(blob)), blob.shape)
-    if scatter > 0 and blob[where] < -_BLOB * scatter:
-        said.append(f"something dark at row {where[0]}, column {where[1]} is not in the output")
+    if found.contrast and found.contrast.is_sure:
+        said.append(f"{found.contrast.lost:.0%} of their contrast was smoothed away")
+    smoothed = found.edges is not None and found.edges.is_sure
+    if found.edges and smoothed and (is_repeat or said):
+        said.append(f"their edges are smoothed ({found.edges.lost:.0%} of the contrast there)")
+    if found.missing_at is not None:
+        row, col = found.missing_at
+        said.append(f"something dark at row {row}, column {col} is missing from the output")
+    elif found.unseen:
+        said.append(f"shades of {found.unseen:.0%} of the level are missing from the output")
     if said:
-        return False, "The residual still shows structure: " + "; ".join(said) + "."
-    if expected and rms < (1 - _NOISE_KEPT / 2) * expected:
-        return True, (
-            "Nothing but noise is left in the residual, but not all of the noise: "
-            f"{1 - (rms / expected) ** 2:.0%} of its power is still in the output."
+        return False, f"The residual still shows structure of the specimen: {_join(said)}."
+    if smoothed:
+        return False, (
+            "The residual goes with the particles' edges: they are smoothed, or the output follows the noise "
+            "there; a second frame of the same field tells which."
         )
-    return True, "Nothing but noise is left in the residual."
+    text = "Nothing but noise is left in the residual"
+    if noise_kept > _NOISE_KEPT:
+        text += f", but {noise_kept:.0%} of the noise is still in the output"
+    if found.edges is None:
+        return True, f"{text}."
+    return True, f"{text}; less than {found.edges.least:.0%} of the contrast at edges would not be noticed."
 
 
-def _find_film(transmission: Floats) -> npt.NDArray[np.bool_]:
-    smooth = ndimage.gaussian_filter(transmission, _FILM_SIGMA_PX)
+def _join(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _find_structure(rest: Floats, made: Floats) -> _Structure:
+    """Look for the output's structure in a residual, and for what the output does not show."""
+    finite = np.isfinite(rest)
+    level = made[finite].mean() if finite.any() else np.float32(0)
+    noise = np.where(finite, rest - rest[finite].mean(), np.float32(0))
+    made = np.where(finite, made, level)
+    coarser = max(1, min(made.shape) // _SIDE_PX)
+    noise, made = _reduce(noise, coarser), _reduce(made, coarser)
+    transmission = divide_by_background(made)
+    film = _find_film(transmission, coarser)
+    near = ~film
+    contrast = edges = None
+    if near.any() and np.count_nonzero(film) > _LEAST_FILM * film.size:
+        noise = noise - noise[film].mean()
+        background = np.divide(made, transmission, out=np.zeros_like(made), where=transmission > 0)
+        fine, coarse = (ndimage.gaussian_filter(made, sigma / coarser) for sigma in _EDGE_PX)
+        far_px = _FAR_PX // coarser
+        contrast = _measure_share(noise, made - background, near, film, far_px)
+        # noise cut off at 0 counts changes the contrast, and depends on the grey alone
+        edges = _measure_share(_remove_grey(noise, made, near), fine - coarse, near, film, far_px)
+    noise = _remove_grey(noise, made, np.ones_like(film))
+    shades, chance = _measure_shades(noise, coarser)
+    unseen = math.sqrt(max(shades, 0.0)) / float(level) if level > 0 else 0.0
+    if shades < _SIGNIFICANT * chance or unseen < _LEAST_SHADE:
+        unseen = 0.0
+    return _Structure(contrast, edges, unseen, _find_dark(noise, coarser))
+
+
+def _measure_shades(noise: Floats, coarser: int) -> tuple[float, float]:
+    """Variance of what is as wide as particles in both directions, and its standard error by chance."""
+    near, far = (range(a // coarser, b // coarser + 1) for a, b in (_PARTICLE_PX, _WIDE_PX))
+    found = min(
+        np.mean([_lag(noise, lag, axis) for lag in near]) - np.mean([_lag(noise, lag, axis) for lag in far])
+        for axis in (0, 1)
+    )
+    n = noise.size * min(len(near), len(far)) / 2
+    return float(found), float(noise.var()) / math.sqrt(n)
+
+
+def _lag(noise: Floats, lag: int, axis: int) -> float:
+    a, b = (noise[:-lag], noise[lag:]) if axis == 0 else (noise[:, :-lag], noise[:, lag:])
+    return float(np.einsum("ij,ij->", a, b)) / a.size
+
+
+def _find_dark(noise: Floats, coarser: int) -> tuple[int, int] | None:
+    """Row and column of a place too dark for noise [px]."""
+    blob = ndimage.gaussian_filter(noise, _BLOB_PX / coarser)
+    blob -= ndimage.gaussian_filter(noise, _LARGE_PX / coarser)
+    rim = round(2 * _BLOB_PX / coarser)  # averages over fewer pixels there
+    blob = blob[rim:-rim, rim:-rim]
+    row, col = (int(i) for i in np.unravel_index(int(np.argmin(blob)), blob.shape))
+    scatter = float(np.median(np.abs(blob))) / 0.6745
+    is_dark = scatter > 0 and float(blob[row, col]) < -_BLOB * scatter
+    return ((row + rim) * coarser, (col + rim) * coarser) if is_dark else None
+
+
+def _reduce(frame: Floats, factor: int) -> Floats:
+    rows, cols = (n // factor for n in frame.shape)
+    blocks = frame[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
+    return np.asarray(blocks.mean((1, 3)), np.float32)
+
+
+def _find_film(transmission: Floats, coarser: int) -> Mask:
+    smooth = ndimage.gaussian_filter(transmission, _FILM_SIGMA_PX / coarser)
     third, high = np.percentile(smooth, (75, 95))
     depth = min(_MOST_FILM, max(_FILM, _NOISY_FILM * float(high - third)))
-    return np.asarray(~ndimage.maximum_filter(smooth < 1 - depth, 2 * _BESIDE_PX + 1))
+    return np.asarray(~ndimage.maximum_filter(smooth < 1 - depth, 2 * _BESIDE_PX // coarser + 1))
 
 
-def _remove_grey(noise: Floats, made: Floats, near: npt.NDArray[np.bool_]) -> Floats:
+def _remove_grey(noise: Floats, made: Floats, near: Mask) -> Floats:
     """Take out what depends on the output's grey alone, as a parabola."""
-    scale = float(made[near].std()) or 1.0
-    x = (made - made[near].mean()) / np.float32(scale)
-    basis = np.stack([np.ones_like(x[near]), x[near], x[near] ** 2])
-    a, b, c = np.linalg.lstsq((basis @ basis.T).astype(float), (basis @ noise[near]).astype(float))[0]
+    spread = made[near].std()
+    if not spread > 0:
+        return noise
+    x = (made - made[near].mean()) / spread
+    basis = np.stack([np.ones_like(x[near]), x[near], x[near] ** 2]).astype(np.float64)
+    a, b, c = np.linalg.lstsq(basis @ basis.T, basis @ noise[near])[0]
     return np.asarray(noise - np.float32(a) - np.float32(b) * x - np.float32(c) * x * x)
 
 
-def _share(
-    noise: Floats, structure: Floats, near: npt.NDArray[np.bool_], film: npt.NDArray[np.bool_]
-) -> tuple[float, float]:
-    """Share of a structure that is in the residual, and how many standard deviations that is above chance."""
-    n = int(np.count_nonzero(near))
+def _measure_share(noise: Floats, structure: Floats, near: Mask, film: Mask, far_px: int) -> _Share | None:
+    """Measure the residual along a structure.
+
+    What goes with the output on bare film, where there is nothing but followed noise, is taken off.
+    """
+    n = np.count_nonzero(near)
     inside = np.where(near, structure, np.float32(0))
-    power = float(np.sum(inside * inside, dtype=np.float64)) / n
+    power = float(np.vdot(inside, inside)) / n
     if not power > 0:
-        return 0.0, 0.0
-    found = float(np.sum(noise * inside, dtype=np.float64)) / n
-    # an output follows the noise on bare film too
+        return None
     on_film, its_noise = structure[film], noise[film]
     products = (on_film - on_film.mean()) * (its_noise - its_noise.mean())
-    follow = float(products.mean()) * float(noise[near].var()) / max(float(its_noise.var()), 1e-12)
-    surface = fft.irfft2(fft.rfft2(noise) * fft.rfft2(inside).conj(), noise.shape) / n
-    far = surface[_FAR_PX:-_FAR_PX, _FAR_PX:-_FAR_PX]
-    chance = math.hypot(float(far.std()), 3 * float(products.std()) / math.sqrt(products.size))
-    return (found - follow) / power, (found - follow) / max(chance, 1e-12)
+    followed = float(products.mean() * noise[near].var() / max(its_noise.var(), np.float32(1e-12)))
+    surface: Any = fft.irfft2(fft.rfft2(noise) * fft.rfft2(inside).conj(), noise.shape) / n
+    by_chance = float(surface[far_px:-far_px, far_px:-far_px].std())
+    followed_se = 3 * float(products.std()) / math.sqrt(products.size)  # neighbours go together
+    return _Share((float(surface[0, 0]) - followed) / power, math.hypot(by_chance, followed_se) / power)
