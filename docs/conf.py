@@ -15,6 +15,7 @@ version = release = __version__
 extensions = ["commands", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
+smartquotes = False  # or "--json" in a sentence becomes a dash
 default_role = "py:obj"  # `name` in a docstring links to the page of that name where there is one
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
