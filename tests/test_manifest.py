@@ -222,3 +222,11 @@ def test_preferences_reach_the_docks(viewer, plugin_settings):
     stored = get_plugin_settings(PLUGIN).processing
     stored.device, stored.tile_px, stored.model_folder = "cpu", 512, "/models"
     assert read_settings() == Settings("cpu", "auto", 512, Path("/models"))
+
+
+def test_docks_share_the_right_side_as_tabs(viewer, qtbot):
+    shell, _ = viewer.window.add_plugin_dock_widget(PLUGIN, "Enhance")
+    other, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Line profile")
+    viewer.window._qt_window.show()
+    qtbot.waitUntil(lambda: viewer.window._qt_window.tabifiedDockWidgets(shell) == [other], timeout=20_000)
+    qtbot.waitUntil(dock.isVisible, timeout=20_000)

@@ -6,8 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt
-from qtpy.QtWidgets import QComboBox, QGraphicsOpacityEffect, QLabel, QSizePolicy, QWidget
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDockWidget,
+    QGraphicsOpacityEffect,
+    QLabel,
+    QMainWindow,
+    QSizePolicy,
+    QWidget,
+)
 
 ERROR_COLOR = "#e5484d"  # on dark and on light
 _FAINT = 0.7
@@ -25,6 +34,10 @@ class Dock(QWidget):
     def __init__(self, control: Any) -> None:
         super().__init__()
         self.control = control
+        self._settling = QTimer(self)
+        self._settling.setSingleShot(True)
+        self._settling.timeout.connect(self._settle)
+        self._is_settled = False
         endings = self._endings = [control.close, control.state.events.disconnect]
         self.destroyed.connect(lambda: _run_all(endings))
         self._make_widgets()
@@ -44,6 +57,33 @@ class Dock(QWidget):
         if is_out or event.type() == QEvent.Type.Close:
             _run_all(self._endings)
         return bool(super().event(event))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Find a place when shown for the first time."""
+        super().showEvent(event)
+        if not self._is_settled:
+            self._is_settled = True
+            self._settling.start()
+
+    def _settle(self) -> None:
+        """Become a tab beside this plugin's other docks at the right rather than shrink them."""
+        shell: Any = self
+        while shell is not None and not isinstance(shell, QDockWidget):
+            shell = shell.parent()
+        window = shell.parent() if shell is not None else None
+        if not isinstance(window, QMainWindow):
+            return
+
+        def is_at_the_right(dock: QDockWidget) -> bool:
+            area = window.dockWidgetArea(dock)
+            return area == Qt.DockWidgetArea.RightDockWidgetArea and not dock.isFloating()
+
+        for other in window.findChildren(QDockWidget) if is_at_the_right(shell) else ():
+            is_ours = other is not shell and other.findChild(Dock) is not None
+            if is_ours and is_at_the_right(other) and other.toggleViewAction().isChecked():
+                window.tabifyDockWidget(other, shell)
+                shell.raise_()
+                return
 
     def _make_widgets(self) -> None:
         raise NotImplementedError
