@@ -1,0 +1,51 @@
+"""A recursive average over time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+class RecursiveAverage:
+    """Mean of all frames so far, a frame recorded t seconds ago counting exp(-t / time constant).
+
+    The sum of the weights is kept beside the sum of the frames, so that the first frames count right and
+    frames may come at any times. Pixels that are not finite take no part.
+
+    Parameters
+    ----------
+    time_constant_s
+        0 gives the frames themselves [s].
+    """
+
+    def __init__(self, time_constant_s: float) -> None:
+        if not (math.isfinite(time_constant_s) and time_constant_s >= 0):
+            raise ValueError(f"average over {time_constant_s:g} s; give 0 (none) or a time in seconds")
+        self._time_constant_s = time_constant_s
+        self._sum: Floats | None = None
+        self._weight: Floats | float = 0.0
+        self._last_s = 0.0
+
+    def add(self, frame: npt.NDArray[Any], recorded_s: float) -> npt.NDArray[Any]:
+        """Add a frame and return the average; a frame of another shape begins anew."""
+        if self._time_constant_s == 0:
+            return frame
+        new = np.asarray(frame, np.float32)
+        if self._sum is None or self._sum.shape != new.shape:
+            self._sum, self._weight, self._last_s = np.zeros_like(new), 0.0, recorded_s
+        kept = math.exp(-max(0.0, recorded_s - self._last_s) / self._time_constant_s)
+        self._last_s = recorded_s
+        is_finite = np.isfinite(new)
+        if is_finite.all() and isinstance(self._weight, float):
+            self._sum = kept * self._sum + new
+            self._weight = kept * self._weight + 1.0
+            return self._sum / np.float32(self._weight)
+        self._sum = kept * self._sum + np.where(is_finite, new, np.float32(0))
+        self._weight = np.asarray(kept * self._weight + is_finite, np.float32)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self._sum / self._weight)

@@ -1,0 +1,56 @@
+"""One scaling for all frames of a live series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from napari_lowdose_tem.preprocess import Scaling, measure_scaling
+
+LEVELS = ("first", "frame")
+_CHANGED = 1.5  # factor of brightness at which the level of the first frame no longer fits
+
+
+class Level:
+    """Scaling of the first frame with signal for all that follow, or of each frame for itself.
+
+    Parameters
+    ----------
+    recipe
+        Of the model; those that scale each frame by itself stay so.
+    each
+        Measure it on each frame.
+    follow
+        Measure anew when the brightness changes by half; else say so.
+    fixed
+        That of an earlier run to go on with.
+    """
+
+    def __init__(
+        self, recipe: Mapping[str, Any], *, each: bool, follow: bool, fixed: Scaling | None = None
+    ) -> None:
+        self._recipe = recipe
+        self._each = each or recipe["per"] == "frame"
+        self._follow = follow
+        self.scaling = None if self._each else fixed
+        self.note = ""
+
+    def of(self, frame: npt.NDArray[Any]) -> Scaling:
+        """Give the scaling of a frame."""
+        own = measure_scaling(self._recipe, frame)
+        if self._each or not own.has_signal:
+            return own if self.scaling is None else self.scaling
+        if self.scaling is None:
+            self.scaling = own
+        factor = own.scale / self.scaling.scale
+        self.note = ""
+        if not 1 / _CHANGED < factor < _CHANGED:
+            if self._follow:
+                self.scaling = own
+            else:
+                self.note = (
+                    f"the frames are {factor:.2g} times as bright as the first, whose level scales them"
+                )
+        return self.scaling

@@ -1,0 +1,234 @@
+"""Enhanced frames saved as they come, always readable, and continued after an interruption."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.files import replacing, write_text
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.io import READABLE_SUFFIXES, write
+from napari_lowdose_tem.io._zarr_store import ZarrStore
+from napari_lowdose_tem.preprocess import Scaling
+
+Floats = npt.NDArray[np.float32]
+
+_COLUMNS = ("frame", "source", "saved", "latency_ms")
+_ENDLESS = 2**31 - 1  # frames no series has
+
+
+class LiveOutput(ABC):
+    """Frames in the order they are given, and a table of which they are.
+
+    Beside the pixels lie FRAMES.csv, a line for each frame that is whole, and FRAMES.json, what made them.
+
+    Parameters
+    ----------
+    path
+        Output.
+    table
+        The table's path.
+    job
+        What decides about the pixels as JSON values; an output is only continued by the same job.
+    resume
+        Go on with an output that is there.
+    """
+
+    def __init__(self, path: Path, table: Path, job: Mapping[str, Any], resume: bool) -> None:
+        from filelock import FileLock, Timeout
+
+        self.path, self._table, self._job_file = path, table, table.with_suffix(".json")
+        self._job = json.loads(json.dumps(job))
+        self._file: TextIO | None = None
+        self._is_torn = False  # the frame after the last may be there without its line
+        self.done: set[str] = set()
+        self.scaling: Scaling | None = None
+        self.shape: tuple[int, int] | None = None
+        self.count = 0
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
+        self._lock = FileLock(path.with_name(f"{path.name}.lock"), thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"{path}: another run is writing it; choose another name") from None
+        try:
+            if self._exists():
+                self._go_on(resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, name: str, image: Image, scaling: Scaling | None, latency_s: float) -> None:
+        """Save a frame, then its line in the table.
+
+        Raises
+        ------
+        OSError
+            When the disk is full.
+        """
+        try:
+            if self._file is None:
+                self._start(image, scaling)
+            self._write(name, image)
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self._add_line(self.count, name, now, round(1000 * latency_s, 2))
+        except OSError as err:
+            if err.errno not in (errno.ENOSPC, errno.EFBIG):
+                raise
+            raise OSError(
+                err.errno, f"{self.path}: the disk is full after {self.count} frames; make room and resume"
+            ) from err
+        self.count += 1
+        self._is_torn = False
+
+    def close(self) -> None:
+        """Stop; what is written stays."""
+        if self._file is not None:
+            self._file.close()
+        if self._lock.is_locked:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
+
+    @abstractmethod
+    def _exists(self) -> bool: ...
+
+    @abstractmethod
+    def _create(self, like: Image) -> None: ...
+
+    @abstractmethod
+    def _open(self, count: int) -> int:
+        """Open what is there, with at most so many frames; give their number."""
+
+    @abstractmethod
+    def _write(self, name: str, image: Image) -> None: ...
+
+    def _start(self, image: Image, scaling: Scaling | None) -> None:
+        if not self.count:
+            self._create(image)
+            state = {"scaling": None if scaling is None else asdict(scaling), "shape": image.frame_shape}
+            write_text(self._job_file, json.dumps({"job": self._job, **state}, indent=1) + "\n")
+            write_text(self._table, ",".join(_COLUMNS) + "\n")
+        self.shape = image.frame_shape
+        self._file = open(self._table, "a", encoding="utf-8", newline="")
+
+    def _add_line(self, *values: object) -> None:
+        file = cast("TextIO", self._file)
+        csv.writer(file, lineterminator="\n").writerow(values)
+        file.flush()
+
+    def _go_on(self, resume: bool) -> None:
+        if not (self._job_file.exists() and self._table.exists()):
+            raise ValueError(f"{self.path}: exists already and is no live output; choose another name")
+        if not resume:
+            raise ValueError(f"{self.path}: exists already; resume it, or choose another name")
+        made = json.loads(self._job_file.read_text(encoding="utf-8"))
+        if made["job"] != self._job:
+            differing = [key for key in self._job if made["job"].get(key) != self._job[key]]
+            listing = "; ".join(f"{k} was {made['job'].get(k)!r}, is {self._job[k]!r}" for k in differing)
+            raise ValueError(f"{self.path}: made by another job ({listing}); resume with that, or rename it")
+        self.scaling = None if made["scaling"] is None else Scaling(**made["scaling"])
+        self.shape = tuple(made["shape"])
+        *lines, _torn = self._table.read_text(encoding="utf-8").split("\n")
+        rows = list(csv.reader(lines[1:]))
+        rows = rows[: self._open(len(rows))]
+        self._is_torn = True
+        write_text(self._table, "\n".join([*lines[: len(rows) + 1], ""]))
+        self.done = {row[1] for row in rows}
+        self.count = len(rows)
+
+
+class ZarrOutput(LiveOutput):
+    """An OME-Zarr that grows: a frame's chunk is written before the array becomes longer by it."""
+
+    def __init__(self, path: Path, job: Mapping[str, Any], resume: bool) -> None:
+        self._array: Any = None
+        super().__init__(path, path.with_name(f"{path.name}.frames.csv"), job, resume)
+
+    def _exists(self) -> bool:
+        return self.path.exists()
+
+    def _create(self, like: Image) -> None:
+        ZarrStore.create(self.path, self.path, (0, *like.frame_shape), np.dtype("f4"), like)
+        self._open(0)
+
+    def _open(self, count: int) -> int:
+        import zarr
+
+        count = min(count, self._length())
+        # opened at a length it never gets; what others see is the length on the disk
+        self._set_length(_ENDLESS)
+        self._array = zarr.open_array(self.path / "0", mode="r+")
+        self._set_length(count)
+        return count
+
+    def _write(self, name: str, image: Image) -> None:
+        self._array[self.count] = image.data
+        self._set_length(self.count + 1)
+
+    def _meta(self) -> Path:
+        return self.path / "0" / ".zarray"
+
+    def _length(self) -> int:
+        return int(json.loads(self._meta().read_text())["shape"][0])
+
+    def _set_length(self, count: int) -> None:
+        meta = json.loads(self._meta().read_text())
+        meta["shape"][0] = count
+        with replacing(self._meta()) as partial:
+            partial.write_text(json.dumps(meta))
+
+
+class FolderOutput(LiveOutput):
+    """A folder of single float32 TIFF files, named as the frames."""
+
+    def __init__(self, path: Path, job: Mapping[str, Any], resume: bool) -> None:
+        super().__init__(path, path / "frames.csv", job, resume)
+
+    def _exists(self) -> bool:
+        return self.path.is_dir() and any(self.path.iterdir())
+
+    def _create(self, like: Image) -> None:
+        self.path.mkdir(exist_ok=True)
+
+    def _open(self, count: int) -> int:
+        return count
+
+    def _write(self, name: str, image: Image) -> None:
+        stem = name
+        if Path(name).suffix.lower() in READABLE_SUFFIXES:
+            stem = Path(name).stem
+        number = stem.removeprefix("frame ")
+        stem = f"frame_{int(number):06d}" if number.isdecimal() and number != stem else stem
+        path, again = self.path / f"{stem}.tif", 1
+        while path.exists() and not self._is_torn:  # another series with the same names
+            again += 1
+            path = self.path / f"{stem}_{again}.tif"
+        write(image, path, overwrite=self._is_torn)
+
+
+def open_output(path: Path, job: Mapping[str, Any], resume: bool) -> LiveOutput:
+    """Open an OME-Zarr (``.zarr``) or a folder to write to.
+
+    Raises
+    ------
+    ValueError
+        For another ending, what exists already, another job's output or one being written.
+    """
+    path = Path(os.path.abspath(path))
+    if path.suffix.lower() == ".zarr":
+        return ZarrOutput(path, job, resume)
+    if path.suffix.lower() in READABLE_SUFFIXES or path.is_file():
+        raise ValueError(f"{path}: a series without end goes to OUT.ome.zarr or to a folder of TIFF files")
+    return FolderOutput(path, job, resume)
