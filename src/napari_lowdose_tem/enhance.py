@@ -5,9 +5,10 @@ Imports torch only when a job starts, so that a dock can prepare one.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,9 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from napari_lowdose_tem.cluster import Cluster
     from napari_lowdose_tem.io import StackWriter
+    from napari_lowdose_tem.preprocess import Scaling
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,6 +49,9 @@ class EnhanceJob:
         Longest side processed at once, halo included [px]; None to suit the device.
     resume, overwrite
         Continue an interrupted output; replace a finished one.
+    scheduler
+        Address of a dask.distributed cluster, tcp://HOST:PORT, whose workers compute the blocks and write
+        them into `output`, an OME-Zarr folder; None to compute in this process.
     """
 
     image: Image
@@ -58,15 +64,29 @@ class EnhanceJob:
     tile_px: int | None = None
     resume: bool = False
     overwrite: bool = False
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Frames first … first + n_frames of an output: `share` of them is done.
+
+    `frames` (n_frames, rows, columns) in counts comes with the whole share, unless a worker has written them.
+    """
+
+    first: int
+    n_frames: int
+    share: float = 1.0
+    frames: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Progress:
     """State of a job after a tile or a batch.
 
-    `frames` (n, rows, columns) in counts are those just finished, from output frame `first` on; `view` is the
-    output while it fills, where it can be looked at; `made` is what its provenance says of its making;
-    `result` comes with the last report.
+    `frames` (n, rows, columns) in counts are those just finished, from output frame `first` on, None where
+    the workers of a cluster keep them; `view` is the output while it fills, where it can be looked at; `made`
+    is what its provenance says of its making; `result` comes with the last report.
     """
 
     done: float
@@ -118,22 +138,19 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
 
     What is already written to `job.output` stays beside it for a run with `resume=True`.
     """
-    from napari_lowdose_tem.engine import Engine
-
     image = job.image
     last = image.n_frames if job.last is None else job.last
     if not 0 <= job.first < last <= image.n_frames:
         raise ValueError(f"frames {job.first}:{last} are not within the stack's 0:{image.n_frames}")
     total = last - job.first
-    with (
-        Engine(job.model, job.device, precision=job.precision, tile_px=job.tile_px) as engine,
-        ExitStack() as stack,
-    ):
-        scaling = engine.measure(image, job.first, last)
+    with _open_place(job) as place, ExitStack() as stack:
+        for note in place.iter_waiting():
+            yield Progress(0, total, 0.0, str(place.device), note)
+        scaling = place.measure(image, job.first, last)
         source = str(image.provenance.get("source", image.name))
         provenance = {
             "source": source,
-            **engine.describe(scaling),
+            **place.describe(scaling),
             "raw_noise": _find_noise(image, job.first),
         }
         if (job.first, last) != (0, image.n_frames):
@@ -141,31 +158,90 @@ def iter_enhance(job: EnhanceJob) -> Iterator[Progress]:
         like = image.with_provenance(enhanced=provenance)
         sink = _open_sink(job, like, total, provenance)
         stack.callback(sink.close)
-        start_s, finished = time.monotonic(), sink.done
-        batch = engine.batch_for(image.frame_shape)
-        ranges = [(first, min(first + batch, total)) for first in range(0, total, batch)]
-        # a batch begun is done again as a whole: a resumed run computes what an uninterrupted one does
-        ranges = [r for r in ranges if not finished.issuperset(range(*r))]
-        total_now, done = sum(stop - first for first, stop in ranges), 0
-        batches = stack.enter_context(closing(_read_ahead(image, job.first, ranges)))
-        for first, counts in batches:
-            report = Progress(done, total_now, 0.0, str(engine.device), engine.note, made=provenance)
-            output = yield from engine.iter_enhance(counts, scaling, _reporter(report, start_s, len(counts)))
-            sink.write(first, output)
-            done += len(output)
-            yield replace(
-                report,
-                done=done,
+        stack.callback(lambda: [sink.take(block) for block in place.stop()])
+        ranges = _cut_blocks(total, place.batch_for(image.frame_shape), sink.done)
+        start_s, done = time.monotonic(), 0
+        state = Progress(0, sum(stop - first for first, stop in ranges), 0.0, "", made=provenance)
+        for block in stack.enter_context(closing(place.iter_blocks(image, job.first, ranges, scaling))):
+            now = done + block.share * block.n_frames
+            if block.share == 1:
+                sink.take(block)
+                now = done = done + block.n_frames
+            state = replace(
+                state,
+                done=now,
                 elapsed_s=time.monotonic() - start_s,
-                note=engine.note,
-                first=first,
-                frames=output,
-                view=sink.view,
+                device=str(place.device),
+                note=place.note,
+                first=block.first,
+                frames=block.frames,
+                view=sink.view if block.share == 1 else None,
             )
+            yield state
         result = sink.finish()
-        elapsed_s = time.monotonic() - start_s
-        device = str(engine.device)
-        yield Progress(done, total_now, elapsed_s, device, engine.note, made=provenance, result=result)
+        elapsed_s, device = time.monotonic() - start_s, str(place.device)
+        yield Progress(done, state.total, elapsed_s, device, place.note, made=provenance, result=result)
+
+
+def _open_place(job: EnhanceJob) -> Here | Cluster:
+    if job.scheduler is None:
+        return Here(job)
+    from napari_lowdose_tem.cluster import Cluster
+
+    return Cluster(job)
+
+
+def _cut_blocks(total: int, batch: int, finished: frozenset[int]) -> list[tuple[int, int]]:
+    """Cut frames 0 … total into batches, without the finished ones.
+
+    A batch begun is done again as a whole: a resumed run computes what an uninterrupted one does.
+    """
+    ranges = [(first, min(first + batch, total)) for first in range(0, total, batch)]
+    return [r for r in ranges if not finished.issuperset(range(*r))]
+
+
+class Here:
+    """The process itself as the place where a job's blocks are computed; `cluster.Cluster` the other."""
+
+    def __init__(self, job: EnhanceJob) -> None:
+        from napari_lowdose_tem.engine import Engine
+
+        self._engine = Engine(job.model, job.device, precision=job.precision, tile_px=job.tile_px)
+        self.device = self._engine.device
+        self.measure, self.describe = self._engine.measure, self._engine.describe
+        self.batch_for = self._engine.batch_for
+
+    def __enter__(self) -> Here:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Give the engine's memory back."""
+        self._engine.close()
+
+    @property
+    def note(self) -> str:
+        """What the engine remarks on its device."""
+        return self._engine.note
+
+    def iter_waiting(self) -> Iterator[str]:
+        """Yield what is waited for: nothing."""
+        return iter(())
+
+    def stop(self) -> list[Block]:
+        """Return what was computed since the last block: nothing."""
+        return []
+
+    def iter_blocks(
+        self, image: Image, offset: int, ranges: list[tuple[int, int]], scaling: Scaling | None
+    ) -> Generator[Block, None, None]:
+        """Compute ranges of output frames, of which frame 0 is the image's frame `offset`."""
+        with closing(read_ahead(image, offset, ranges)) as batches:
+            for first, counts in batches:
+                frames = yield from self._engine.iter_enhance(
+                    counts, scaling, functools.partial(Block, first, len(counts))
+                )
+                yield Block(first, len(frames), frames=frames)
 
 
 def _find_noise(image: Image, frame: int) -> float | None:
@@ -178,7 +254,7 @@ def _find_noise(image: Image, frame: int) -> float | None:
         return None  # too small, or empty
 
 
-def _read_ahead(
+def read_ahead(
     image: Image, offset: int, ranges: list[tuple[int, int]]
 ) -> Generator[tuple[int, npt.NDArray[Any]], None, None]:
     """Yield (first frame, counts) of each range, reading the next while the network works."""
@@ -209,8 +285,8 @@ class _MemorySink:
     def close(self) -> None:
         pass
 
-    def write(self, first: int, frames: Floats) -> None:
-        self._frames[first : first + len(frames)] = frames
+    def take(self, block: Block) -> None:
+        self._frames[block.first : block.first + block.n_frames] = block.frames
 
     def finish(self) -> Image:
         return self._like.with_data(self.view)
@@ -224,18 +300,18 @@ class _FileSink:
         self._pool = ThreadPoolExecutor(1, "write-behind")
         self._pending: Future[None] | None = None
         self.done = writer.done
-
-    @property
-    def view(self) -> Any:
-        return self._writer.data
+        self.view = writer.data  # made once: in a long movie that takes longer than writing a frame
 
     def close(self) -> None:
         self._pool.shutdown()
         self._writer.close()
 
-    def write(self, first: int, frames: Floats) -> None:
+    def take(self, block: Block) -> None:
         self._wait()
-        self._pending = self._pool.submit(self._writer.write, first, frames)
+        if block.frames is None:
+            self._writer.record(block.first, block.first + block.n_frames)
+        else:
+            self._pending = self._pool.submit(self._writer.write, block.first, block.frames)
 
     def finish(self) -> Image:
         from napari_lowdose_tem.io import read
@@ -246,12 +322,6 @@ class _FileSink:
     def _wait(self) -> None:
         if self._pending is not None:
             self._pending.result()
-
-
-def _reporter(report: Progress, start_s: float, n_frames: int) -> Callable[[float], Progress]:
-    return lambda share: replace(
-        report, done=report.done + share * n_frames, elapsed_s=time.monotonic() - start_s
-    )
 
 
 def _open_sink(

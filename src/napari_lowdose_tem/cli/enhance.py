@@ -42,13 +42,20 @@ def enhance(
         float | None, typer.Option(metavar="NM", help="Pixel size where the file has none.")
     ] = None,
     tile: Annotated[int | None, typer.Option(metavar="PX", help="Longest side processed at once.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="Compute on this dask cluster, into an OME-Zarr that all workers see.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Enhance frames or stacks; calibration and provenance are kept."""
     from napari_lowdose_tem.enhance import EnhanceJob
 
-    targets = _match_outputs(inputs, output)
+    targets = _match_outputs(inputs, output, ".tif" if scheduler is None else ".ome.zarr")
     note = ""  # why there is no faster device: said once
     for path, target in zip(inputs, targets, strict=True):
         if resume and not overwrite and _is_complete(target, path, model):
@@ -57,7 +64,7 @@ def enhance(
         image = _read_input(path, dark, pixel_size)
         first, last = _parse_frames(frames, image.n_frames)
         job = EnhanceJob(
-            image, model, device, precision, target, first, last, tile, resume=resume, overwrite=overwrite
+            image, model, device, precision, target, first, last, tile, resume, overwrite, scheduler
         )
         note = _run_enhance(job, note)
         console.print(f"wrote {target}", highlight=False, soft_wrap=True)
@@ -76,7 +83,7 @@ def _read_input(path: Path, dark: Path | None, pixel_size_nm: float | None) -> I
     return image if pixel_size_nm is None else replace(image, pixel_size_nm=(pixel_size_nm, pixel_size_nm))
 
 
-def _match_outputs(inputs: list[Path], output: Path) -> list[Path]:
+def _match_outputs(inputs: list[Path], output: Path, suffix: str) -> list[Path]:
     from napari_lowdose_tem.io import WRITABLE_SUFFIXES
 
     names_file = output.name.lower().endswith(WRITABLE_SUFFIXES)
@@ -86,7 +93,7 @@ def _match_outputs(inputs: list[Path], output: Path) -> list[Path]:
         raise ValueError(f"{len(inputs)} inputs need a folder as output, not {output}")
     if len(inputs) == 1 and output.suffix:
         raise ValueError(f"cannot write {output}: use one of {' '.join(WRITABLE_SUFFIXES)}, or name a folder")
-    targets = [output / f"{_stem(path)}_enhanced.tif" for path in inputs]
+    targets = [output / f"{_stem(path)}_enhanced{suffix}" for path in inputs]
     if len(set(targets)) < len(targets):
         raise ValueError(
             "some inputs share a name, so their outputs would overwrite each other; run them apart"

@@ -204,6 +204,11 @@ class StackWriter:
             )
         with self._disk_full_told():
             store.write(start, np.asarray(frames, self._dtype))
+        self.record(start, stop)
+
+    def record(self, start: int, stop: int) -> None:
+        """Record frames as done, by `write` or by other processes that write into the partial output."""
+        with self._disk_full_told():
             self._journal.add(start, stop)
         self._done[start:stop] = True
 
