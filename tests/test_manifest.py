@@ -63,7 +63,7 @@ PluginManager.instance().register(manifest)
 from qtpy.QtWidgets import QApplication
 app = QApplication([])
 viewer = ViewerModel()
-for command in ("load", "enhance", "train", "line_profile"):
+for command in ("load", "enhance", "train", "compare", "line_profile"):
     dock = PluginManager.instance().commands.get({PLUGIN!r} + "." + command)(viewer)
     dock.show()
     app.processEvents()
@@ -172,7 +172,7 @@ def test_sample_movie_has_truth_for_each_frame(viewer, monkeypatch):
 def test_docks_open_twice_and_close(viewer, qtbot):
     viewer.add_image(np.ones((3, 8, 10)), name="stack")
     chosen = {"Load": ("layer", "stack"), "Enhance": ("source", "after Load")}
-    for name in (*chosen, "Train", "Line profile"):
+    for name in (*chosen, "Train", "Compare", "Line profile"):
         widget = open_dock(viewer, name)
         control = widget.control
         assert open_dock(viewer, name) is widget
