@@ -66,10 +66,11 @@ def pair_up(images: Mapping[str, Image]) -> Roles:
 def _find_source(images: Mapping[str, Image], raw: list[str], output: Image) -> str | None:
     made = output.provenance["enhanced"]
     source = made.get("source") if isinstance(made, Mapping) else None
-    for name in raw:
-        image = images[name]
-        if source is not None and str(source) in (str(image.provenance.get("source")), image.name, name):
-            return name if image.frame_shape == output.frame_shape else None
+    known = {name: (str(images[name].provenance.get("source")), images[name].name, name) for name in raw}
+    made_from = [name for name in raw if source is not None and str(source) in known[name]]
+    if made_from:  # of a simulated pair both have the simulation as their source
+        name = min(made_from, key=_rank)
+        return name if images[name].frame_shape == output.frame_shape else None
     alike = [name for name in raw if images[name].frame_shape == output.frame_shape and _rank(name) <= 0]
     return alike[0] if len(alike) == 1 else None
 
