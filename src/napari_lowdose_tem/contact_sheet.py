@@ -36,7 +36,9 @@ def check_path(path: str | Path) -> Path:
     return path
 
 
-def draw_sheet(path: str | Path, rows: Sequence[tuple[Triplet, Score]], model: str = "") -> Path:
+def draw_sheet(
+    path: str | Path, rows: Sequence[tuple[Triplet, Score]], model: str = "", dpi: int = 300
+) -> Path:
     """Draw a contact sheet and write it, PNG, PDF or SVG by its ending.
 
     High-dose frame and output are shown as transmission, the counts over their third quartile, with shared
@@ -52,6 +54,8 @@ def draw_sheet(path: str | Path, rows: Sequence[tuple[Triplet, Score]], model: s
         A frame of each set with its score.
     model
         What made the outputs.
+    dpi
+        Dots per inch of a PNG.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def draw_sheet(path: str | Path, rows: Sequence[tuple[Triplet, Score]], model: s
         axis.set_title(f"{title}\n{axis.get_title()}".strip(), fontsize=8)
     _draw_legend(figure)
     with replacing(path) as partial:
-        figure.savefig(partial, dpi=300)
+        figure.savefig(partial, dpi=dpi)
     return path
 
 

@@ -205,17 +205,23 @@ class Engine:
                     yield report(step / n_steps)
         return output
 
-    def _run(self, inputs: Floats) -> Floats:
-        """Run the network on (n, rows, columns), multiples of its stride."""
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network on its processor, in its precision."""
         if self._network is None:
             raise ValueError("this engine was closed; make a new one")
+        return self._network
+
+    def _run(self, inputs: Floats) -> Floats:
+        """Run the network on (n, rows, columns), multiples of its stride."""
+        network = self.network
         tensor = torch.from_numpy(np.ascontiguousarray(inputs[:, None]))
         tensor = tensor.to(self.device.torch_device, self.device.dtype)
         with (
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
         ):
-            result = self._network(tensor.contiguous(memory_format=torch.channels_last))
+            result = network(tensor.contiguous(memory_format=torch.channels_last))
             array: Floats = result[:, 0].float().cpu().numpy()
         return array
 

@@ -1,0 +1,126 @@
+"""Table 3: the time a frame takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from napari_lowdose_tem.engine import Engine
+
+_WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds a frame: the network alone, and from counts in memory to counts in memory."""
+
+    device: str
+    precision: str
+    threads: int | None  # of a CPU
+    model: str
+    shape: tuple[int, int]
+    frames: int
+    calc_ms_mean: float
+    calc_ms_sd: float
+    calc_ms_p50: float
+    calc_ms_p99: float
+    total_ms_mean: float
+    total_ms_sd: float
+    total_ms_p50: float
+    total_ms_p99: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+def time_frames(engine: Engine, shape: tuple[int, int] = (512, 512), frames: int = 100) -> Timing:
+    """Time single frames on an engine; as `iter_time_frames`, without progress."""
+    steps = iter_time_frames(engine, shape, frames)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: Timing = stop.value
+            return result
+
+
+def iter_time_frames(
+    engine: Engine, shape: tuple[int, int] = (512, 512), frames: int = 100
+) -> Generator[tuple[int, int], None, Timing]:
+    """Time single frames one after another, yielding how many of how many are done.
+
+    Parameters
+    ----------
+    engine
+        Model and processor.
+    shape
+        (rows, columns) [px].
+    frames
+        How many are timed, after a few that do not count; the paper takes 100.
+
+    Returns
+    -------
+    Timing
+        `calc` with the frame on the processor before and after, `total` with scaling and both transfers.
+
+    Raises
+    ------
+    ValueError
+        For less than two frames.
+    """
+    if frames < 2:
+        raise ValueError(f"{frames} frames to time; give 2 at least")
+    counts = np.random.default_rng(0).poisson(5.0, shape).astype(np.uint16) * 44
+    run_network = _prepare(engine, counts)
+    calc_ms, total_ms = [], []
+    for i in range(-_WARM_UP, frames):
+        times_ms = [_measure(lambda: engine.enhance(counts)), _measure(run_network)]
+        if i >= 0:
+            total_ms.append(times_ms[0])
+            calc_ms.append(times_ms[1])
+            yield i + 1, frames
+    numbers: dict[str, float] = {}
+    for name, values in (("calc", calc_ms), ("total", total_ms)):
+        p50, p99 = np.percentile(values, (50, 99))
+        found = {"mean": np.mean(values), "sd": np.std(values, ddof=1), "p50": p50, "p99": p99}
+        numbers |= {f"{name}_ms_{which}": float(value) for which, value in found.items()}
+    device, threads = engine.device, _count_threads(engine)
+    return Timing(device.name, device.precision, threads, engine.model.file.label, shape, frames, **numbers)
+
+
+def _prepare(engine: Engine, counts: npt.NDArray[Any]) -> Callable[[], None]:
+    """Put a frame on the processor; return what runs the network on it and waits for the end."""
+    import torch
+
+    target = engine.device.torch_device
+    frame = torch.from_numpy(counts[None, None] / counts.mean()).to(target, engine.device.dtype)
+    frame = frame.contiguous(memory_format=torch.channels_last)
+    wait = getattr(getattr(torch, target.type), "synchronize", None) if target.type != "cpu" else None
+
+    def run() -> None:
+        with torch.inference_mode():
+            engine.network(frame)
+        if wait is not None:
+            wait()
+
+    return run
+
+
+def _measure(work: Callable[[], Any]) -> float:
+    """Time one call [ms]."""
+    start = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _count_threads(engine: Engine) -> int | None:
+    import torch
+
+    return torch.get_num_threads() if engine.device.kind == "cpu" else None
