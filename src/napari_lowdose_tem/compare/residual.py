@@ -37,6 +37,7 @@ _SIGNIFICANT = 4.5  # standard deviations
 _LEAST_LOSS = 0.02  # of the contrast
 _PARTICLE_PX, _WIDE_PX = (6, 16), (40, 64)  # what correlates within particles and within the film only
 _LEAST_SHADE = 0.02  # of the level
+_GREY_PX = 4
 _BLOB_PX, _LARGE_PX = 5.0, 32.0
 _BLOB = 6.5  # robust standard deviations from which on a dark place is no noise
 _NOISE_KEPT = 0.1
@@ -130,8 +131,8 @@ def measure_residual(
         correlation=_correlate(noise, finite),
         is_white=is_white,
         verdict=verdict,
-        contrast_lost=found.contrast.lost if found.contrast else None,
-        edges_lost=found.edges.lost if found.edges else None,
+        contrast_lost=float(found.contrast.lost) if found.contrast else None,
+        edges_lost=float(found.edges.lost) if found.edges else None,
     )
 
 
@@ -299,14 +300,21 @@ def _find_film(transmission: Floats, coarser: int) -> Mask:
 
 
 def _remove_grey(noise: Floats, made: Floats, near: Mask) -> Floats:
-    """Take out what depends on the output's grey alone, as a parabola."""
-    spread = made[near].std()
-    if not spread > 0:
+    """Take out what depends on the output's grey alone, as a parabola.
+
+    It is fitted to means of blocks: pixel by pixel an output goes with the noise it follows.
+    """
+    share = _reduce(near.astype(np.float32), _GREY_PX)
+    use, spread = share > 0.5, made[near].std()
+    if np.count_nonzero(use) < 8 or not spread > 0:
         return noise
     x = (made - made[near].mean()) / spread
-    basis = np.stack([np.ones_like(x[near]), x[near], x[near] ** 2]).astype(np.float64)
-    a, b, c = np.linalg.lstsq(basis @ basis.T, basis @ noise[near])[0]
-    return np.asarray(noise - np.float32(a) - np.float32(b) * x - np.float32(c) * x * x)
+    powers = [np.ones_like(x), x, x * x]
+    *basis, target = (_reduce(y * near, _GREY_PX)[use] / share[use] for y in (*powers, noise))
+    fitted = np.linalg.lstsq(np.stack(basis, 1).astype(np.float64), target.astype(np.float64))[0]
+    for power, factor in zip(powers, fitted.tolist(), strict=True):
+        noise = noise - np.float32(factor) * power
+    return noise
 
 
 def _measure_share(noise: Floats, structure: Floats, near: Mask, film: Mask, far_px: int) -> _Share | None:
@@ -321,7 +329,7 @@ def _measure_share(noise: Floats, structure: Floats, near: Mask, film: Mask, far
         return None
     on_film, its_noise = structure[film], noise[film]
     products = (on_film - on_film.mean()) * (its_noise - its_noise.mean())
-    followed = float(products.mean() * noise[near].var() / max(its_noise.var(), np.float32(1e-12)))
+    followed = float(products.mean()) * float(noise[near].var()) / max(float(its_noise.var()), 1e-12)
     surface: Any = fft.irfft2(fft.rfft2(noise) * fft.rfft2(inside).conj(), noise.shape) / n
     by_chance = float(surface[far_px:-far_px, far_px:-far_px].std())
     followed_se = 3 * float(products.std()) / math.sqrt(products.size)  # neighbours go together

@@ -28,9 +28,10 @@ _REACH = 1 / 8  # of the side, searched for the shift
 _STEP_DEG, _STEP_SCALE = 1.0, 0.012
 _FINEST_PX, _WIDEST_PX = 0.7, 20.0  # of frames of 512 px
 _OUTLIER = 6.0  # standard deviations
-_LEAST_CONFIDENCE = 0.5
-_LARGEST_ERROR_PX, _LARGEST_ERROR_DEG, _LARGEST_ERROR_SCALE = 1.0, 0.5, 0.01
+_LEAST_CONFIDENCE = 0.8
+_LARGEST_ERROR_PX, _LARGEST_ERROR_DEG, _LARGEST_ERROR_SCALE = 0.75, 0.4, 0.006
 _ROUNDS = 8
+_STARTS = 3
 _LEAST_PX = 64
 
 
@@ -126,9 +127,8 @@ def register_similarity(
     if not coarse.possible:
         return Similarity(refused="has no contrast to be registered by")
     free = np.array([True, True, rotation, scale])
-    start = coarse.search(rotation, scale)
-    start = coarse.fit(start, free).at
-    start[:2] *= more
+    best = max((coarse.fit(start, free) for start in coarse.search(rotation, scale)), key=lambda f: f.height)
+    start = best.at * np.array([more, more, 1, 1])
     fitter = _Fitter(known, noisy, 1)
     found = fitter.fit(start, free)
     row, col, angle, log_scale = found.at
@@ -174,11 +174,15 @@ def _refuse(found: Similarity, coarser: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """Shift, angle and logarithm of the scale (4,), their standard errors (4,), and the confidence."""
+    """Shift, angle and logarithm of the scale (4,), their standard errors (4,), and how well they match.
+
+    The height of the match is in standard deviations of the noise.
+    """
 
     at: Floats
     errors: Floats
-    confidence: float
+    confidence: float = 0.0
+    height: float = 0.0
 
 
 class _Fitter:
@@ -204,13 +208,13 @@ class _Fitter:
             np.arange(cols)[None] - (cols - 1) / 2,
         )
 
-    def search(self, rotation: bool, scale: bool) -> Floats:
-        """Give the shift, angle and logarithm of the scale where the two match best."""
+    def search(self, rotation: bool, scale: bool) -> list[Floats]:
+        """Give shifts, angles and logarithms of the scale where the two match best, apart from each other."""
         angles = _ladder(LARGEST_ROTATION_DEG if rotation else 0.0, _STEP_DEG)
         scales = _ladder(math.log(LARGEST_SCALE) if scale else 0.0, _STEP_SCALE)
         reach = max(2, round(_REACH * min(self._shape)))
         noisy = self._noisy * self._weight
-        best, where = -math.inf, np.zeros(4)
+        found: list[tuple[float, Floats]] = []
         for angle in np.radians(angles):
             for log_scale in scales:
                 moved = fft.rfft2(self._move(np.array([0, 0, angle, log_scale]), 1))
@@ -218,10 +222,16 @@ class _Fitter:
                 surface = fft.irfft2(noisy * moved.conj(), self._shape)
                 near = np.roll(surface, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
                 height = float(near.max()) / norm if norm > 0 else -math.inf
-                if height > best:
-                    row, col = np.unravel_index(int(np.argmax(near)), near.shape)
-                    best, where = height, np.array([row - reach, col - reach, angle, log_scale], float)
-        return where
+                row, col = np.unravel_index(int(np.argmax(near)), near.shape)
+                found.append((height, np.array([row - reach, col - reach, angle, log_scale], float)))
+        apart = 1.5 * np.array([1.0, 1.0, math.radians(_STEP_DEG), _STEP_SCALE])
+        starts: list[Floats] = []
+        for _, start in sorted(found, key=lambda entry: -entry[0]):
+            if all(np.any(np.abs(start - other) > apart) for other in starts):
+                starts.append(start)
+            if len(starts) == _STARTS:
+                break
+        return starts
 
     def fit(self, start: Floats, free: npt.NDArray[np.bool_]) -> _Fit:
         """Fit contrast, shift, angle and scale by Gauss–Newton; those that are not free stay."""
@@ -233,7 +243,7 @@ class _Fitter:
             normal = np.array([[self._product(x, y) for y in basis] for x in basis])
             contrast, *steps = np.linalg.lstsq(normal, [self._product(self._noisy, x) for x in basis])[0]
             if not contrast > 0:
-                return _Fit(start, np.full(4, math.inf), 0.0)
+                return _Fit(start, np.full(4, math.inf))
             step = np.zeros(4)
             step[free] = np.array(steps) / contrast
             largest = np.array([2.0, 2.0, math.radians(_STEP_DEG), _STEP_SCALE])
@@ -242,13 +252,14 @@ class _Fitter:
             if np.all(np.abs(step) < largest / 1000):
                 break
         if np.abs(at - start)[:2].max() > 8 or np.abs(at - start)[2:].max() > 4 * _STEP_SCALE:
-            return _Fit(start, np.full(4, math.inf), 0.0)  # no top there
+            return _Fit(start, np.full(4, math.inf))  # no top there
         left = self._noisy - contrast * basis[0]
         surface = fft.irfft2(left * basis[0].conj() * self._weight, self._shape)
         chance = float(np.abs(surface).max()) * surface.size / (contrast * normal[0, 0])
         errors = np.zeros(4)
         errors[free] = np.sqrt(np.maximum(np.diag(np.linalg.pinv(normal))[1:], 0)) / contrast
-        return _Fit(at, errors, max(0.0, 1 - chance**2))
+        height = float(contrast) * math.sqrt(normal[0, 0])
+        return _Fit(at, errors, max(0.0, 1 - chance**2), height)
 
     def _move(self, at: Floats, order: int) -> Floats:
         row, col, angle, log_scale = (float(x) for x in at)
