@@ -69,18 +69,18 @@ def shoot(viewer: napari.Viewer, name: str, look: Callable[[], None] | None = No
 def main(words: list[str] | None = None) -> None:
     """Make all pictures, or some."""
     sections = {
-        "demo": copy_demo, "enhance": shoot_load_and_enhance, "profile": shoot_profile, "train": shoot_train
+        "demo": copy_demo, "enhance": shoot_load_and_enhance, "compare": shoot_compare,
+        "profile": shoot_profile, "train": shoot_train,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("frame", nargs="?", help="a low-dose frame")
     parser.add_argument("--only", nargs="+", choices=sections, default=list(sections))
     chosen = parser.parse_args(words)
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(*SIZE_PX)
     for name in chosen.only:
+        viewer = napari.Viewer(show=True)  # a new one, as a dock leaves the window in another shape
+        viewer.window.resize(*SIZE_PX)
         sections[name](viewer, chosen.frame)
-        viewer.layers.clear()
-    viewer.close()
+        viewer.close()
 
 
 def copy_demo(viewer: napari.Viewer, frame: str | None) -> None:
@@ -128,6 +128,24 @@ def shoot_load_and_enhance(viewer: napari.Viewer, frame: str | None) -> None:
     viewer.window.remove_dock_widget(enhance)
 
 
+def shoot_compare(viewer: napari.Viewer, frame: str | None) -> None:
+    """Make the pictures of the Compare dock: the sample pair side by side, then two in one view."""
+    viewer.open_sample(PLUGIN, "pair")
+    low = _layers.image_from_layer(viewer.layers["LDE sample"])
+    _layers.add_image(viewer, _layers.layer_tuple(enhance(low), "LDE sample enhanced"))
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")
+    control, state = dock.control, dock.control.state
+    wait(lambda: state.is_fresh and state.found is not None)
+    control.point_at((120.0, 600.0))
+    settle()
+    shoot(viewer, "compare")
+    control.choose(mode="swipe", map_shown=False)
+    dock.tabs.setCurrentIndex(2)
+    settle()
+    shoot(viewer, "compare-swipe")
+    viewer.window.remove_dock_widget(dock)
+
+
 def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     """Make the pictures of the Line profile dock: a frame enhanced, a triplet in grid mode, a kymograph."""
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Line profile")
@@ -165,11 +183,9 @@ def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     measure(control, line)
     dock.time_button.click()
     wait(lambda: not state.time_running)
-    viewer.canvas.overlays.scale_bar.visible = False  # a kymograph's axes have no common unit
-    control.time.add_kymograph()
     settle()
     dock.scroll_to(dock.kymograph_button)
-    shoot(viewer, "kymograph", lambda: control.time.look_at(viewer.layers[-1]))
+    shoot(viewer, "kymograph")
     viewer.window.remove_dock_widget(dock)
 
 
