@@ -20,7 +20,7 @@ __all__ = ["Panel", "choose_limits", "draw_comparison", "save"]
 Limits = tuple[float, float]
 
 _WIDTH_IN = 7.0  # two columns of a journal
-_TEXT_IN = 0.45
+_TEXT_IN, _BAR_IN = 0.4, 0.75
 _MARK = "#ffb000"
 _PERCENTILES = (0.5, 99.5)
 _NOISIER = 2.0  # spread beyond which a panel does not take part in shared limits
@@ -95,8 +95,7 @@ def draw_comparison(
         Whether all have the same limits, where unit and level allow; a colour bar then shows them. Otherwise
         each panel says its own.
     scale_bar
-        Draw a bar of a round length [nm] in every frame with another field than the first, px without
-        calibration.
+        Draw a bar of a round length [nm] in every frame, [px] without calibration.
     dpi
         Resolution of bitmaps.
 
@@ -121,7 +120,8 @@ def draw_comparison(
     aspect = max(bottom / right for _, right, bottom in sizes)
     with matplotlib.rc_context(_FONT):
         n = len(panels)
-        height = _WIDTH_IN / n * aspect + _TEXT_IN + 0.2
+        width = _WIDTH_IN - (_BAR_IN if is_shared else 0.0)
+        height = width / n * aspect + (_TEXT_IN if is_shared else _TEXT_IN + 0.2)
         figure = Figure(figsize=(_WIDTH_IN, height), dpi=dpi, layout="constrained")
         plots = figure.subplots(1, n, squeeze=False)[0]
         for axes, panel, (low, high) in zip(plots, panels, limits, strict=True):
