@@ -166,6 +166,14 @@ def test_cursor_of_the_viewer_marks_the_same_place(start):
     assert control.state.cursor is None
 
 
+def test_frame_slider_leaves_the_cursor_where_it_is(start):
+    control = start(n_frames=4)
+    control.point_at((50.0, 60.0))
+    control.viewer.dims.set_point(0, 2)
+    control.viewer.cursor.position = (3.0, *control.viewer.cursor.position[-2:])
+    assert control.state.cursor == (50.0, 60.0)
+
+
 def test_values_and_transmission_beside_the_cursor(qtbot, start):
     control = start()
     settle(qtbot, control)
@@ -330,6 +338,16 @@ def test_lines_of_the_viewer_are_seen_on_all(start):
     assert last == pytest.approx((60.5 * 4, 90.5 * 5))
     layer.visible = False
     assert control.state.outlines == ()
+
+
+def test_lines_of_another_frame_are_not_seen(start):
+    control = start(n_frames=4)
+    line = np.array([[2.0, 10, 20], [2.0, 60, 90]])
+    control.viewer.add_shapes([line], shape_type="line", scale=(1.0, 4.0, 5.0))
+    control.viewer.dims.set_point(0, 0)
+    assert control.state.outlines == ()
+    control.viewer.dims.set_point(0, 2)
+    assert len(control.state.outlines) == 1
 
 
 def test_without_high_dose_residual_and_histograms_remain(qtbot, start):

@@ -351,12 +351,15 @@ def full_viewer(make_napari_viewer):
     return make_napari_viewer()
 
 
-def test_it_opens_below_the_canvas_and_closes(full_viewer, qtbot):
+def test_it_opens_below_the_canvas_and_closes(full_viewer, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_lowdose_tem.widgets.compare_dock._was_placed_by_user", lambda: False)
     viewer = full_viewer
+    viewer.window._qt_window.show()
     add(viewer, *images(3))
     holder, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")
-    holder.show()
     assert isinstance(holder, QDockWidget)
+    below, window = Qt.DockWidgetArea.BottomDockWidgetArea, viewer.window._qt_window
+    qtbot.waitUntil(lambda: window.dockWidgetArea(holder) == below, timeout=LONG)
     settle(qtbot, dock)
     viewer.dims.set_point(0, 2)
     qtbot.waitUntil(

@@ -43,6 +43,7 @@ class CompareControl:
         self.state = CompareState()
         self._pyramids: dict[str, Pyramid] = {}
         self._seen: tuple[Any, ...] = ()
+        self._pointed = np.asarray(viewer.cursor.position, float)[-2:]
         self._compared: dict[str, Layer] = {}
         self._mean: tuple[Any, Any] | None = None
         self._request: NumbersRequest | None = None
@@ -370,7 +371,9 @@ class CompareControl:
         """Mark what the mouse is at in the viewer's own canvas."""
         reference, field = self._sources.reference, self.state.field
         position = np.asarray(self.viewer.cursor.position, float)
-        if reference is None or field is None or len(position) < reference[0].ndim:
+        at_rest = np.array_equal(position[-2:], self._pointed)  # only the frame changed
+        self._pointed = position[-2:]
+        if at_rest or reference is None or field is None or len(position) < reference[0].ndim:
             return
         row, col = reference[0].world_to_data(position[-reference[0].ndim :])[-2:]
         at = reference[1].to_field(float(row), float(col))

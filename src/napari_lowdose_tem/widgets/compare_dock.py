@@ -26,7 +26,6 @@ from qtpy.QtWidgets import (
 )
 
 from ._parts import Dock, Note, choose, show_message
-from ._worker import Later
 from .compare_control import CompareControl
 from .compare_numbers import numbers_html, numbers_note
 from .compare_parts import hold, make_form, make_page, make_row, scroll
@@ -65,13 +64,12 @@ class CompareDock(Dock):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        self._is_placed = _was_placed_by_user()
-        self._place = Later(self._go_below)
+        self._was_placed = _was_placed_by_user()
         super().__init__(CompareControl(napari_viewer))
         viewer = self.control.viewer
         viewer.events.theme.connect(self._show_state)
         self._endings.append(lambda: viewer.events.theme.disconnect(self._show_state))
-        self._endings += [self.views.stop, self._place.cancel]
+        self._endings.append(self.views.stop)
 
     # ---- widgets
 
@@ -247,21 +245,17 @@ class CompareDock(Dock):
         for part in (self._area, self.tabs):  # what width there is belongs to the views
             part.setMaximumWidth(part.minimumWidth() if is_wide else _ANY_PX)
 
-    def showEvent(self, event: Any) -> None:
-        """Go below the canvas when opened for the first time: three views side by side need the width."""
-        super().showEvent(event)
-        if not self._is_placed:
-            self._place.ask()  # not from within the event that shows it
-
-    def _go_below(self) -> None:
-        dock = self.parent()
-        while dock is not None and not isinstance(dock, QDockWidget):
-            dock = dock.parent()
-        window = dock.parent() if dock is not None else None
-        if isinstance(window, QMainWindow) and not self._is_placed:
-            self._is_placed = True
-            window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
-            window.resizeDocks([dock], [_HEIGHT_PX], Qt.Orientation.Vertical)
+    def _settle(self) -> None:
+        """Go below the canvas where the user had no other place for it: three views need the width."""
+        shell = self.parent()
+        while shell is not None and not isinstance(shell, QDockWidget):
+            shell = shell.parent()
+        window = shell.parent() if shell is not None else None
+        if self._was_placed or not isinstance(window, QMainWindow):
+            super()._settle()
+            return
+        window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, shell)
+        window.resizeDocks([shell], [_HEIGHT_PX], Qt.Orientation.Vertical)
 
     # ---- files
 
@@ -381,9 +375,11 @@ class CompareDock(Dock):
         self.undo_button.setEnabled(moved is not None)
 
     def event(self, event: QEvent) -> bool:
-        """Stop blinking when hidden."""
+        """Stop blinking while hidden."""
         if event.type() == QEvent.Type.Hide and hasattr(self, "views"):
             self.views.stop()
+        elif event.type() == QEvent.Type.Show and hasattr(self, "views") and self.is_open:
+            self._show_state()
         return super().event(event)
 
 

@@ -58,9 +58,17 @@ class Outlines:
         for layer in self._watched:
             if layer.visible:
                 for kind, data in zip(layer.shape_type, layer.data, strict=True):
+                    if not self._is_on_this_frame(layer, data):
+                        continue
                     points = to_pixels(layer, _trace(kind, np.asarray(data, float)[:, -2:]), image)
                     found.append(tuple(placement.to_field(*point) for point in points))
         return tuple(found)
+
+    def _is_on_this_frame(self, layer: Shapes, data: Any) -> bool:
+        if layer.ndim < 3:
+            return True
+        point = layer.world_to_data(np.array(self._viewer.dims.point[-layer.ndim :], float))
+        return bool(np.all(np.abs(np.mean(np.asarray(data)[:, :-2], axis=0) - point[:-2]) < 0.5))
 
     def region(self, image: Layer, placement: Placement) -> Box | None:
         """Return the bounds in the field of what was last drawn into the dock's own layer."""
