@@ -218,7 +218,10 @@ class _Run:
             elif now_s - self._told_s >= _HEARTBEAT_S:
                 yield self._counts()
         self._wait_saved()
-        yield self._report(time.monotonic())
+        last = self._report(time.monotonic())
+        if not self._config.save_all:  # the frame still waiting is one nobody will see
+            last = replace(last, dropped=last.dropped + last.waiting, waiting=0)
+        yield last
 
     def _iter_frame(self, arrival: Arrival) -> Generator[LiveStep, None, None]:
         """Enhance one frame, reporting between tiles."""

@@ -136,6 +136,11 @@ class Later:
         if isalive(self._timer) and (self._restart or not self._timer.isActive()):
             self._timer.start()
 
+    def ask_in(self, after_ms: float) -> None:
+        """Ask for the call after another time than usual."""
+        if isalive(self._timer):
+            self._timer.start(round(after_ms))
+
     def cancel(self) -> None:
         """Forget the request."""
         if isalive(self._timer):  # Qt deletes it when the application ends

@@ -1,0 +1,100 @@
+"""The two layers of the Live dock, refreshed in place."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_lowdose_tem.image import Image
+
+from . import _layers
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+_THUMBNAIL_S = 2.0
+_KINDS = ("raw", "enhanced")
+
+
+class WatchLayers:
+    """Shows the newest raw and enhanced frame; on the GUI thread only.
+
+    The pixels are copied into the layers' own arrays: nothing is allocated, and no other dock takes each
+    frame for a new image.
+
+    Parameters
+    ----------
+    viewer
+        The viewer or its model.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._layers: dict[str, Layer] = {}
+        self._shown: dict[str, Image] = {}
+        self._has_contrast: dict[str, bool] = {}
+        self._thumbnail_s = 0.0
+
+    @property
+    def own(self) -> tuple[Layer, ...]:
+        """The layers there are."""
+        return tuple(layer for layer in self._layers.values() if layer in self._viewer.layers)
+
+    def show(self, name: str, raw: Image, output: Image) -> None:
+        """Show a frame of the series `name`."""
+        now_s = time.monotonic()
+        with_thumbnail = now_s - self._thumbnail_s > _THUMBNAIL_S
+        if with_thumbnail:
+            self._thumbnail_s = now_s
+        for kind, image in zip(_KINDS, (raw, output), strict=True):
+            self._show(kind, f"{name}, live {kind}", image, with_thumbnail)
+
+    def note_provenance(self) -> None:
+        """Store in the layers what made the frames they show."""
+        for kind, image in self._shown.items():
+            if self._layers[kind] in self._viewer.layers:
+                _layers.set_provenance(self._layers[kind], image)
+                self._layers[kind].refresh()
+
+    def set_side_by_side(self, on: bool) -> None:
+        """Show each layer in a cell of its own, or one on the other."""
+        self._viewer.canvas.grid.enabled = on
+
+    def _show(self, kind: str, name: str, image: Image, with_thumbnail: bool) -> None:
+        layer, before = self._layers.get(kind), self._shown.get(kind)
+        pixels = np.asarray(image.data)
+        if layer is None or before is None or layer not in self._viewer.layers:
+            self._layers[kind] = layer = self._add(name, image)
+            self._has_contrast[kind] = bool(np.ptp(pixels) > 0)
+        elif layer.data.shape == pixels.shape and layer.data.dtype == pixels.dtype:
+            np.copyto(layer.data, pixels)
+            layer.refresh(thumbnail=with_thumbnail, highlight=False, extent=False)
+        else:
+            layer.data = pixels.copy()
+            self._has_contrast[kind] = False
+        if before is not None and before.pixel_size_nm != image.pixel_size_nm:
+            _layers.set_calibration(layer, image.pixel_size_nm, image.counts_per_electron)
+        if layer.name != name and name not in self._viewer.layers:
+            layer.name = name
+        if not self._has_contrast[kind] and np.ptp(pixels) > 0:  # the first frames were dark
+            layer.contrast_limits = _layers.limits_of(pixels)
+            self._has_contrast[kind] = True
+        self._shown[kind] = image
+
+    def _add(self, name: str, image: Image) -> Layer:
+        viewer = self._viewer
+        selected, active = set(viewer.layers.selection), viewer.layers.selection.active
+        own = image.with_data(np.array(image.data))
+        layer = _layers.add_image(viewer, _layers.layer_tuple(own, name))
+        if active is not None:  # the user keeps working on the layers chosen
+            viewer.layers.selection.active = active
+            viewer.layers.selection.update(selected)
+        return layer
+
+
+def is_live(layer: Any, layers: WatchLayers) -> bool:
+    """Whether a layer is one of those shown live."""
+    return any(layer is own for own in layers.own)
