@@ -259,7 +259,7 @@ class _Fitter:
         errors = np.zeros(4)
         errors[free] = np.sqrt(np.maximum(np.diag(np.linalg.pinv(normal))[1:], 0)) / contrast
         height = float(contrast) * math.sqrt(normal[0, 0])
-        return _Fit(at, errors, max(0.0, 1 - chance**2), height)
+        return _Fit(at, errors, max(0.0, 1 - float(chance) ** 2), height)
 
     def _move(self, at: Floats, order: int) -> Floats:
         row, col, angle, log_scale = (float(x) for x in at)
