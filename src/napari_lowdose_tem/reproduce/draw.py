@@ -113,7 +113,8 @@ def draw_histograms(path: Path, histograms: Mapping[str, Histogram], unit: str) 
                 f"{peak.position:.2f}", (peak.position, 0.98), (2, 0), xycoords=("data", "axes fraction"),
                 textcoords="offset points", color=_BOX, fontsize=7, va="top",
             )  # fmt: skip
-        axes.set(title=title, xlabel="intensity", ylabel="pixels", xlim=(-0.03, 1.05))
+        left = min(-0.03, float(histograms[name].edges[0]) - 0.02)
+        axes.set(title=title, xlabel="intensity", ylabel="pixels", xlim=(left, 1.05))
     for axes in (raw, *scaled):
         axes.set_yscale("log")
         axes.set_ylim(bottom=_LEAST_VISIBLE)
@@ -172,8 +173,11 @@ def _draw_steps(axes: Axes, histogram: Histogram, color: str, label: str = "") -
 def _choose_grey(image: Array) -> tuple[float, float]:
     """Black and white of a frame: the same transmissions where the noise allows, else all of the noise."""
     level = float(np.nanmedian(image))
-    low, high = np.nanpercentile(image, (2, 98)) / level
-    return level * min(0.45, float(low)), level * max(1.05, float(high))
+    low, high = (float(v) for v in np.nanpercentile(image, (2, 98)))
+    if level <= 0:  # a model that has learnt nothing
+        return low, high
+    low, high = low / level, high / level
+    return level * min(0.45, low), level * max(1.05, high)
 
 
 def _draw_image(axes: Axes, image: Array, example: Example) -> None:

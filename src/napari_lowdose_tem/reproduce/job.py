@@ -46,7 +46,7 @@ class Size:
         return 64_000.0 * (self.lde_px / self.hde_px) ** 2
 
 
-FULL = Size(1.0, 512, 4096, 8, 61, 100)  # odd: one exposure is the middle one
+FULL = Size(1.0, 512, 4096, 8, 61, 40)  # odd: one exposure is the middle one
 QUICK = Size(1e-6, 256, 1024, 4, 5, 3)
 
 

@@ -18,7 +18,11 @@ _WARM_UP = 2
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds a frame: the network alone, and from counts in memory to counts in memory."""
+    """Milliseconds a frame: the network alone, and from counts in memory to counts in memory.
+
+    `cpu_ms_mean` is the processor time of the network alone, over all its threads: on a busy machine the
+    better guide to what an idle one takes. None where another device than the CPU works.
+    """
 
     device: str
     precision: str
@@ -34,6 +38,7 @@ class Timing:
     total_ms_sd: float
     total_ms_p50: float
     total_ms_p99: float
+    cpu_ms_mean: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -79,20 +84,30 @@ def iter_time_frames(
         raise ValueError(f"{frames} frames to time; give 2 at least")
     counts = np.random.default_rng(0).poisson(5.0, shape).astype(np.uint16) * 44
     run_network = _prepare(engine, counts)
-    calc_ms, total_ms = [], []
+    calc_ms, total_ms, cpu_ms = [], [], []
     for i in range(-_WARM_UP, frames):
-        times_ms = [_measure(lambda: engine.enhance(counts)), _measure(run_network)]
+        total, (calc, cpu) = _measure(lambda: engine.enhance(counts))[0], _measure(run_network)
         if i >= 0:
-            total_ms.append(times_ms[0])
-            calc_ms.append(times_ms[1])
+            total_ms.append(total)
+            calc_ms.append(calc)
+            cpu_ms.append(cpu)
             yield i + 1, frames
     numbers: dict[str, float] = {}
     for name, values in (("calc", calc_ms), ("total", total_ms)):
         p50, p99 = np.percentile(values, (50, 99))
         found = {"mean": np.mean(values), "sd": np.std(values, ddof=1), "p50": p50, "p99": p99}
         numbers |= {f"{name}_ms_{which}": float(value) for which, value in found.items()}
-    device, threads = engine.device, _count_threads(engine)
-    return Timing(device.name, device.precision, threads, engine.model.file.label, shape, frames, **numbers)
+    device, on_cpu = engine.device, engine.device.kind == "cpu"
+    return Timing(
+        device.name,
+        device.precision,
+        _count_threads() if on_cpu else None,
+        engine.model.file.label,
+        shape,
+        frames,
+        **numbers,
+        cpu_ms_mean=float(np.mean(cpu_ms)) if on_cpu else None,
+    )
 
 
 def _prepare(engine: Engine, counts: npt.NDArray[Any]) -> Callable[[], None]:
@@ -113,14 +128,14 @@ def _prepare(engine: Engine, counts: npt.NDArray[Any]) -> Callable[[], None]:
     return run
 
 
-def _measure(work: Callable[[], Any]) -> float:
-    """Time one call [ms]."""
-    start = time.perf_counter()
+def _measure(work: Callable[[], Any]) -> tuple[float, float]:
+    """Time one call: elapsed, and by the processor [ms]."""
+    start, start_cpu = time.perf_counter(), time.process_time()
     work()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * (time.perf_counter() - start), 1e3 * (time.process_time() - start_cpu)
 
 
-def _count_threads(engine: Engine) -> int | None:
+def _count_threads() -> int:
     import torch
 
-    return torch.get_num_threads() if engine.device.kind == "cpu" else None
+    return torch.get_num_threads()
