@@ -44,8 +44,9 @@ def tell_size(entries: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
             text += f" and from {hde['D - d'][0]:.1f} to {output['D - d'][0]:.1f}"
         said.append(f"by {text} (`{way}`)")
     hde, output = paper["HDE"], paper["output"]
-    text = f"""From the HDE to the output d changes by {100 * (output["d"] / hde["d"] - 1):+.1f} % and D − d from
-        {hde["D - d"]} to {output["D - d"]} nm in the paper; here: {"; ".join(said)}."""
+    change = 100 * (output["d"] / hde["d"] - 1)
+    text = f"""From the HDE to the output d changes by {change:+.1f} % and D − d from {hde["D - d"]} to
+        {output["D - d"]} nm in the paper; here: {"; ".join(said)}."""
     if all(word.startswith("refused") for word in said):
         text += " **Worse than the paper's:** this output allows no diameter."
     return say(text)
