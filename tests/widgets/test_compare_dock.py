@@ -125,6 +125,10 @@ def test_three_views_numbers_and_histograms_appear(dock):
     dock.map_box.click()
     assert dock.views.views["residual"].pictures == (state.map,)
     assert dock.views.views["residual"].isVisible()
+    dock.control.point_at((20.0, 30.0))
+    assert float(dock.value_labels["residual"].text().split()[1].replace("−", "-")) == pytest.approx(
+        float(state.map.pixels[5, 6]), rel=0.01
+    )
 
 
 def test_views_turn_jointly_and_share_the_cursor(qtbot, dock):

@@ -75,7 +75,7 @@ class CompareDock(Dock):
 
     def _make_widgets(self) -> None:
         self.views = Views()
-        self.value_labels = {role: QLabel() for role in ROLES}
+        self.value_labels = {role: QLabel() for role in (*ROLES, "residual")}
         self.position_label, self.message_label, self.numbers_label = QLabel(), QLabel(), QLabel()
         self.role_boxes = {role: QComboBox() for role in ROLES}
         self.average_box, self.mode_box, self.contrast_box, self.histogram_box = (
@@ -295,6 +295,7 @@ class CompareDock(Dock):
         texts = cursor_texts(state)
         for role, label in self.value_labels.items():
             label.setText(f"{role}  {texts[role]}" if texts.get(role) else role if role in texts else "")
+        self.value_labels["residual"].setVisible(state.map_shown and state.map is not None)
         self.position_label.setText(position_text(state) or "Point at a place to read its values.")
 
     def _show_choices(self) -> None:

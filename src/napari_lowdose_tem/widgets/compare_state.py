@@ -146,7 +146,8 @@ def make_map(residual: Any, like: Picture | None) -> Picture | None:
 def cursor_texts(state: CompareState) -> dict[str, str]:
     """Say what each picture has at the cursor: value and transmission."""
     texts = {}
-    for picture in state.pictures:
+    shown = (*state.pictures, *([state.map] if state.map is not None and state.map_shown else []))
+    for picture in shown:
         text = ""
         if state.cursor is not None:
             value = picture.placement.value_at(picture.pixels, *state.cursor)
