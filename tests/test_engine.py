@@ -48,7 +48,7 @@ def test_tiled_equals_untiled(tiny_model, engine, shape):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["default", "paper"])
+@pytest.mark.parametrize("model", ["default", "fast", "paper"])
 @pytest.mark.parametrize("shape", [(1, 1), (31, 517), (512, 512), (1000, 1333), (2048, 2048)])
 def test_shipped_models_in_the_smallest_tiles_equal_the_whole(model, shape):
     field_nm = (3.0 * max(shape), 3.0 * max(shape))

@@ -38,7 +38,7 @@ def train(
         Path, typer.Option("--output", "-o", help="MODEL.safetensors; state and losses are saved beside it.")
     ],
     recipe: Annotated[
-        str, typer.Option(help="paper: as Katsuno et al. 2021; default: as the model of that name.")
+        str, typer.Option(help="paper: as Katsuno et al. 2021; default, fast: as the models of that name.")
     ] = "paper",
     validation: Annotated[
         str | None, typer.Option(metavar="DATA", help="Data to validate on; a tenth of DATA otherwise.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,13 @@ TRAIN_RECIPES = {
         pretrained_encoder=False,
     ),
 }
+TRAIN_RECIPES["fast"] = replace(
+    TRAIN_RECIPES["default"],
+    name="fast",
+    architecture={"name": "light-unet", "channels": [16, 32, 48, 64, 96]},
+    learning_rate=2e-3,
+    epochs=64,
+)
 
 
 @dataclass(frozen=True)

@@ -375,7 +375,7 @@ class TrainControl:
         file = self._models[state.start]
         state.start_text = describe_model(file)
         own = dict(TRAIN_RECIPES[state.recipe].architecture)
-        if file.info.architecture.get("name") != own.get("name"):
+        if any(file.info.architecture.get(key) != own.get(key) for key in ("name", "channels")):
             state.start_text += " The model’s network is kept, not the recipe’s."
 
     def _show_stopped(self, chosen: Path | None = None) -> None:
