@@ -45,6 +45,7 @@ class WatchControl:
         self._layers = WatchLayers(viewer)
         self._job: Job | None = None
         self._request: WatchRequest | None = None
+        self._step: LiveStep | None = None
         self._n_skipped, self._told_s, self._shown_s = 0, 0.0, 0.0
         self._drawn, self._rest = Later(self._on_drawn), Later(self._show_newest)
         self.state.device = self._settings.device if self._settings.device in DEVICES else "auto"
@@ -141,7 +142,7 @@ class WatchControl:
         job.finished.connect(self._on_finished)
         job.cancelled.connect(self._on_finished)
         job.errored.connect(self._on_errored)
-        self._n_skipped = 0
+        self._n_skipped, self._step = 0, None
         state.rate_text = state.count_text = state.skipped_text = state.skipped_all = state.device_text = ""
         self._say("Loading the model …")
         state.running = True
@@ -167,6 +168,7 @@ class WatchControl:
         if step is None or not step.device:
             return
         state = self.state
+        self._step = step
         self._shown_s = time.monotonic()
         self._drawn.ask()
         if step.raw is not None and step.output is not None:
@@ -175,7 +177,7 @@ class WatchControl:
             if is_first:
                 self._layers.set_side_by_side(state.side_by_side)
         now_s = time.monotonic()
-        if now_s - self._told_s > _TELL_S or not state.running or state.stopping:
+        if now_s - self._told_s > _TELL_S:
             self._told_s = now_s
             self._tell(step)
 
@@ -196,6 +198,8 @@ class WatchControl:
         if not self._connected:  # the dock is gone
             return
         self._show_newest()
+        if self._step is not None:
+            self._tell(self._step)
         saved = f" All that was enhanced is in {self.state.output}." if self.state.output else ""
         self._end(f"Stopped.{saved}" if self.state.stopping else f"The replay is over.{saved}")
 

@@ -60,8 +60,9 @@ class WatchLayers:
                 self._layers[kind].refresh()
 
     def set_side_by_side(self, on: bool) -> None:
-        """Show each layer in a cell of its own, or one on the other."""
+        """Show each layer in a cell of its own, or one on the other, whole."""
         self._viewer.canvas.grid.enabled = on
+        self._viewer.fit_to_view()
 
     def _show(self, kind: str, name: str, image: Image, with_thumbnail: bool) -> None:
         layer, before = self._layers.get(kind), self._shown.get(kind)
