@@ -8,6 +8,7 @@ import zarr
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import write
 from napari_lowdose_tem.live import Arrival, GrowingSource, Passed, Skipped, open_source
+from napari_lowdose_tem.live.growth import open_growth
 
 QUICK = {"poll_s": 0.01, "patience_s": 0.2}
 
@@ -34,15 +35,24 @@ def test_growing_tiff(tmp_path, frames, collect, options):
     assert not collect(events, 1, idle_s=0.1)
 
 
-def test_page_cut_short_waits_then_is_named(tmp_path, frames, collect):
+def test_last_page_counts_when_nothing_changes_any_more(tmp_path, frames):
     path = tmp_path / "movie.tif"
-    tifffile.imwrite(
-        path,
-        np.stack([frames(n) for n in range(3)]),
-        metadata=None,
-        photometric="minisblack",
-        compression="zlib",
-    )
+    data = np.stack([frames(n) for n in range(3)])
+    tifffile.imwrite(path, data, metadata=None, photometric="minisblack", compression="zlib")
+    growth = open_growth(path)(path)
+    assert [growth.count(), growth.count()] == [2, 3]
+    with open(path, "ab") as file:
+        file.write(b"more")
+    assert [growth.count(), growth.count()] == [2, 3]
+    growth.close()
+
+
+@pytest.mark.parametrize("compression", ["zlib", None])
+def test_page_cut_short_waits_then_is_named(tmp_path, frames, collect, compression):
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for n in range(3):
+            tif.write(frames(n), metadata=None, contiguous=False, compression=compression)
     whole = path.read_bytes()
     path.write_bytes(whole[:-60])
     events = GrowingSource(path, poll_s=0.01, patience_s=60).iter_events(False)

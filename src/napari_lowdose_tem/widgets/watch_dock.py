@@ -76,11 +76,17 @@ class WatchDock(Dock):
         self.average_box.setSingleStep(0.1)
         self.average_box.setSuffix(" s")
         self.average_box.setSpecialValueText("off")
+        self.rate_label, self.count_label, self.message_label = QLabel(), QLabel(), QLabel()
         self.loop_box, self.grid_box = (
             QCheckBox("in a loop"),
             QCheckBox("Raw and enhanced side by side"),
         )
         for widget, tip in (
+            (
+                self.rate_label,
+                "Latency: from the frame’s arrival until it is enhanced, of the last 1,000 frames",
+            ),
+            (self.count_label, "Dropped: came while another was enhanced, and a newer one was there"),
             (self.device_box, "Automatic takes the fastest that passes its self-test"),
             (self.mode_box, "When frames come faster than they are enhanced"),
             (self.average_box, "A frame this old counts 1/e of the newest; for specimens that stand still"),
@@ -94,7 +100,6 @@ class WatchDock(Dock):
         self.source_note, self.model_note, self.device_note = Note(), Note(), Note()
         self.output_note, self.skipped_note = Note(), Note()
         self.run_button = QPushButton()
-        self.rate_label, self.count_label, self.message_label = QLabel(), QLabel(), QLabel()
         for label in (self.rate_label, self.count_label, self.message_label):
             label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)

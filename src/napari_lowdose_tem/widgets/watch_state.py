@@ -24,7 +24,7 @@ KINDS = {
 }
 MODES = {False: "Newest frame, drop the others", True: "Every frame, in order"}
 LEVELS = {"first": "As the first frame", "frame": "Each frame by itself"}
-AVERAGED = {"enhanced": "of enhanced frames", "raw": "of raw frames"}
+AVERAGED = {"enhanced": "enhanced frames", "raw": "raw frames"}
 
 
 @evented
