@@ -20,8 +20,8 @@ from pathlib import Path
 os.environ["NAPARI_CONFIG"] = os.path.join(tempfile.mkdtemp(), "settings.yaml")  # a newcomer has none
 
 import napari
-from qtpy.QtCore import QPoint
-from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QMenu, QWidget
+from qtpy.QtCore import QPoint, QTimer
+from qtpy.QtWidgets import QApplication, QMenu, QWidget
 
 SIZE_PX = (1580, 960)
 SUBMENU = "Enhance low-dose TEM"
@@ -154,15 +154,29 @@ def walk(hand: Hand) -> None:
     viewer.layers.selection = {next(layer for layer in viewer.layers if "enhanced" in layer.name)}
     target = hand.folder.resolve() / "enhanced.tif"
     target.unlink(missing_ok=True)
+    # the dialog waits for its answer, so that the hand's next moves must be on their way before
+    QTimer.singleShot(4000, lambda: answer(hand, target))
     hand.choose("File", "Save Selected Layers")
-    hand.wait(lambda: QApplication.activeModalWidget() is not None, "the file dialog")
     hand.film("save")
+    hand.wait(target.exists, "the file to be saved")
+
+
+def answer(hand: Hand, target: Path) -> None:
+    """Type a name into the file dialog and confirm."""
+    hand.film("file dialog")
+    _do("type", "--delay", 20, target)
+    hand.rest(1)
+    _do("key", "Return")
 
 
 def find_lonely(viewer: napari.Viewer) -> tuple[float, float, float]:
-    """Row, column and diameter [nm] of the particle of the frame shown that lies farthest from all others."""
+    """Row, column and diameter [nm] of the particle in view that lies farthest from all others."""
     particles = viewer.layers["LDE movie"].metadata["truth"][viewer.dims.current_step[0]]
+    middle, zoom = viewer.scene.camera.center[-2:], viewer.scene.camera.zoom
+    half = [size / 2 / zoom for size in viewer.canvas.size]
+    low = [max(m - h, 0) for m, h in zip(middle, half, strict=True)]
     ends = viewer.layers["LDE movie"].extent.world[1, -2:]
+    high = [min(m + h, e) for m, h, e in zip(middle, half, ends, strict=True)]
 
     def room(p: dict[str, float]) -> float:
         apart = [
@@ -171,7 +185,7 @@ def find_lonely(viewer: napari.Viewer) -> tuple[float, float, float]:
             for q in particles
             if q is not p
         ]
-        rim = min(p["row_nm"], p["col_nm"], ends[0] - p["row_nm"], ends[1] - p["col_nm"])
+        rim = min(p["row_nm"] - low[0], p["col_nm"] - low[1], high[0] - p["row_nm"], high[1] - p["col_nm"])
         return min(*apart, rim - p["diameter_nm"] / 2) if p["diameter_nm"] > 60 else -math.inf
 
     chosen = max(particles, key=room)

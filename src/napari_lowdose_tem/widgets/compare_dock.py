@@ -70,6 +70,8 @@ class CompareDock(Dock):
         viewer.events.theme.connect(self._show_state)
         self._endings.append(lambda: viewer.events.theme.disconnect(self._show_state))
         self._endings.append(self.views.stop)
+        if not self._was_placed:
+            self.setMinimumWidth(1)  # or the right side would grow before it goes below
 
     # ---- widgets
 
@@ -254,6 +256,7 @@ class CompareDock(Dock):
         if self._was_placed or not isinstance(window, QMainWindow):
             super()._settle()
             return
+        self.setMinimumWidth(0)
         window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, shell)
         window.resizeDocks([shell], [_HEIGHT_PX], Qt.Orientation.Vertical)
 
