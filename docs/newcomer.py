@@ -20,11 +20,14 @@ from pathlib import Path
 os.environ["NAPARI_CONFIG"] = os.path.join(tempfile.mkdtemp(), "settings.yaml")  # a newcomer has none
 
 import napari
-from qtpy.QtCore import QPoint, QTimer
-from qtpy.QtWidgets import QApplication, QMenu, QWidget
+from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit, QMenu, QWidget
+
+from napari_lowdose_tem.io import read
 
 SIZE_PX = (1580, 960)
 SUBMENU = "Enhance low-dose TEM"
+KIND, WITHIN = "TEM image with calibration", Qt.MatchFlag.MatchContains
 
 
 class Hand:
@@ -159,12 +162,24 @@ def walk(hand: Hand) -> None:
     hand.choose("File", "Save Selected Layers")
     hand.film("save")
     hand.wait(target.exists, "the file to be saved")
+    found = read(target)
+    if found.pixel_size_nm != (3.0, 3.0) or "enhanced" not in found.provenance:
+        raise RuntimeError(f"the saved file lost its calibration: {found.pixel_size_nm}")
 
 
 def answer(hand: Hand, target: Path) -> None:
-    """Type a name into the file dialog and confirm."""
-    hand.film("file dialog")
+    """Choose the kind of file that keeps the calibration, type a name and confirm."""
+    dialog = QApplication.activeModalWidget()
+    kinds = next(box for box in dialog.findChildren(QComboBox) if box.findText(KIND, WITHIN) >= 0)
+    hand.press(kinds)
+    shown = kinds.view()
+    entry = shown.visualRect(kinds.model().index(kinds.findText(KIND, WITHIN), 0))
+    hand.click(shown.viewport().mapToGlobal(entry.center()))
+    name = next(field for field in dialog.findChildren(QLineEdit) if field.objectName() == "fileNameEdit")
+    hand.press(name)
+    _do("key", "ctrl+a")
     _do("type", "--delay", 20, target)
+    hand.film("file dialog")
     hand.rest(1)
     _do("key", "Return")
 

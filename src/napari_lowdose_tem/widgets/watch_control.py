@@ -48,6 +48,7 @@ class WatchControl:
         self._step: LiveStep | None = None
         self._n_skipped, self._told_s, self._shown_s = 0, 0.0, 0.0
         self._drawn, self._rest = Later(self._on_drawn), Later(self._show_newest)
+        self._telling = Later(self._tell_last)
         self.state.device = self._settings.device if self._settings.device in DEVICES else "auto"
         events = viewer.layers.events
         self._connected = [events.inserted, events.removed, events.reordered, events.renamed]
@@ -63,6 +64,7 @@ class WatchControl:
         self._connected = []
         self._drawn.cancel()
         self._rest.cancel()
+        self._telling.cancel()
         if self._job is not None and self._request is not None:
             self._request.newest.is_stopped = True
             self._job.cancel()
@@ -179,7 +181,11 @@ class WatchControl:
         now_s = time.monotonic()
         if now_s - self._told_s > _TELL_S:
             self._told_s = now_s
-            self._tell(step)
+            self._telling.ask()  # after the frame is drawn
+
+    def _tell_last(self) -> None:
+        if self._step is not None:
+            self._tell(self._step)
 
     def _tell(self, step: LiveStep) -> None:
         """Show the numbers; faster than they can be read is of no use."""
@@ -198,8 +204,7 @@ class WatchControl:
         if not self._connected:  # the dock is gone
             return
         self._show_newest()
-        if self._step is not None:
-            self._tell(self._step)
+        self._tell_last()
         saved = f" All that was enhanced is in {self.state.output}." if self.state.output else ""
         self._end(f"Stopped.{saved}" if self.state.stopping else f"The replay is over.{saved}")
 
