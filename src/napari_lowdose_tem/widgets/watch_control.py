@@ -213,6 +213,8 @@ class WatchControl:
             self._end(error_line(error), error=True)
 
     def _end(self, message: str, error: bool = False) -> None:
+        for later in (self._drawn, self._rest, self._telling):
+            later.cancel()  # or they would speak after the end
         self._job = self._request = None
         self.state.running = self.state.stopping = False
         self._layers.note_provenance()
