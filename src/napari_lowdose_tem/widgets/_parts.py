@@ -18,8 +18,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_lowdose_tem.memory import give_back_memory
+
 ERROR_COLOR = "#e5484d"  # on dark and on light
 _FAINT = 0.7
+_TRIM_MS = 1000  # after a dock's end, when its images are gone
 
 
 class Dock(QWidget):
@@ -55,6 +58,8 @@ class Dock(QWidget):
         """Notice being taken out of the dock area: napari then only drops its reference."""
         is_out = event.type() == QEvent.Type.ParentChange and self.parent() is None
         if is_out or event.type() == QEvent.Type.Close:
+            if self._endings:
+                QTimer.singleShot(_TRIM_MS, give_back_memory)
             _run_all(self._endings)
         return bool(super().event(event))
 

@@ -1,0 +1,34 @@
+import sys
+
+import pytest
+from napari.components import ViewerModel
+
+from napari_lowdose_tem.memory import give_back_memory
+from napari_lowdose_tem.widgets import _parts
+from napari_lowdose_tem.widgets.profile_dock import ProfileDock
+
+
+def test_a_closed_dock_gives_memory_back(qtbot, monkeypatch):
+    given = []
+    monkeypatch.setattr(_parts, "_TRIM_MS", 10)
+    monkeypatch.setattr(_parts, "give_back_memory", lambda: given.append(1))
+    dock = ProfileDock(ViewerModel())
+    qtbot.addWidget(dock)
+    dock.show()
+    qtbot.wait(50)
+    assert not given
+    dock.close()
+    qtbot.waitUntil(lambda: given == [1], timeout=10_000)
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32", "darwin"])
+def test_memory_is_given_back_or_nothing_happens(monkeypatch, platform):
+    called = []
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: called.append(name) or no_such_library())
+    give_back_memory()
+    assert called == (["libc.so.6"] if platform == "linux" else [])
+
+
+def no_such_library():
+    raise OSError("not here")
