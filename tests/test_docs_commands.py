@@ -120,8 +120,9 @@ def samples(tmp_path_factory):
 @pytest.fixture
 def run_page(samples, tmp_path, monkeypatch, capsys):
     """Run the blocks of a page in their order, in a folder with the files they speak of."""
-    recipe = replace(train_config.TRAIN_RECIPES["default"], crop_px=64, steps_per_epoch=2, epochs=1)
-    monkeypatch.setitem(train_config.TRAIN_RECIPES, "default", recipe)
+    for name in ("default", "fast"):
+        recipe = replace(train_config.TRAIN_RECIPES[name], crop_px=64, steps_per_epoch=2, epochs=1)
+        monkeypatch.setitem(train_config.TRAIN_RECIPES, name, recipe)
     folder, calls = tmp_path / "work", tmp_path / "calls"
     shutil.copytree(samples, folder)
     recorder = tmp_path / "bin" / "lowdose-tem"
