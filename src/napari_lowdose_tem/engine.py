@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 _LEVEL_SAMPLE = 16  # frames of a stack its common level is measured on
 # Margin of a tile, so that its inside does not feel its border. The networks can look some 300 px far, but
 # what they see beyond 200 px changes the output by less than a thousandth of its range.
-_HALO_PX = 256
+_HALO_PX = 288
 _SMALLEST_TILE_PX = 640
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu")
 

@@ -51,7 +51,7 @@ def cut_tiles(shape: tuple[int, int], tile_px: int, halo_px: int, stride: int) -
     """Cut a frame of `shape` (multiples of `stride`) into tiles of at most `tile_px` [px], halo included.
 
     Tiles begin at multiples of `stride`, where the network's down-sampling falls on the same pixels as in the
-    whole frame. A tile too small for its halo has a narrower one and keeps at least a third of its side.
+    whole frame. A tile too small for its halo has a narrower one and keeps at least a fifth of its side.
     """
     rows, cols = (_cut_spans(size, tile_px, halo_px, stride) for size in shape)
     return [Tile(r, c) for r in rows for c in cols]
@@ -60,7 +60,7 @@ def cut_tiles(shape: tuple[int, int], tile_px: int, halo_px: int, stride: int) -
 def _cut_spans(size: int, tile_px: int, halo_px: int, stride: int) -> list[Span]:
     if size <= tile_px:
         return [Span(0, size, 0, size, stride)]
-    halo = min(halo_px, tile_px // 3) // stride * stride
+    halo = min(halo_px, 2 * tile_px // 5) // stride * stride
     core = max(stride, (tile_px - 2 * halo) // stride * stride)
     n_cores = -(-size // core)
     core = -(-size // (n_cores * stride)) * stride  # even cores instead of a sliver at the end
