@@ -400,9 +400,14 @@ def test_over_time_follows_a_growing_particle(qtbot, viewer, control, spheres, t
     control.time.add_kymograph()
     layer = viewer.layers["LDE movie kymograph"]
     assert layer.data.shape == (4, len(found.position))
-    np.testing.assert_allclose(layer.scale, (0.5, found.position[1]))
-    assert [str(unit) for unit in layer.units] == ["second", "nanometer"]
+    step = found.position[1] - found.position[0]
+    np.testing.assert_allclose(layer.scale, (step * len(found.position) / 4, step))  # as high as wide
     assert layer.axis_labels == ("time", "position")
+    assert "0.5 s a row" in control.state.message
+    kept = _layers.image_from_layer(layer)
+    assert kept.frame_time_s == 0.5
+    assert kept.pixel_size_nm is None  # its rows have no height in the specimen
+    assert [str(unit) for unit in viewer.layers.extent.units] == ["second", "nanometer", "nanometer"]
     assert layer.name not in control.state.layers
 
 

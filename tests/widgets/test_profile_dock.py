@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
 from npe2 import PluginManager, PluginManifest
 from qtpy.QtWidgets import QApplication, QFileDialog
 
@@ -400,4 +401,29 @@ def test_menu_and_file_dialogs_know_it(make_napari_viewer, qtbot, frames, tmp_pa
     assert len(dock.control.state.rows) == 1
     viewer.window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: not dock.control._fits.is_busy, timeout=LONG)
+    qtbot.wait(20)
+
+
+@pytest.mark.parametrize("size_nm", [SIZE_NM, None])
+def test_kymograph_is_drawn_to_scale_beside_its_movie(make_napari_viewer, qtbot, frames, size_nm):
+    viewer = make_napari_viewer()
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    movie = Image(np.stack([frames[1]] * 3), size_nm, GAIN, 0.5, name="LDE movie")
+    _layers.add_image(viewer, _layers.layer_tuple(movie))
+    viewer.canvas.overlays.scale_bar.visible = True
+    dock = ProfileDock(viewer)
+    qtbot.addWidget(dock)
+    control = dock.control
+    control.choose(particles=1)
+    control.lines.add(viewer.layers["LDE movie"], LINE)
+    control.measure_over_time()
+    qtbot.waitUntil(lambda: control.state.over_time is not None, timeout=LONG)
+    dock.kymograph_button.click()
+    viewer.screenshot(flash=False)  # draws
+    notification_manager.notification_ready.disconnect(told.append)
+    dock.close()
+    assert viewer.layers["LDE movie kymograph"].visible
+    assert not told
+    qtbot.waitUntil(lambda: not control._fits.is_busy, timeout=LONG)
     qtbot.wait(20)

@@ -57,6 +57,11 @@ def is_output(layer: Layer) -> bool:
     return "enhanced" in layer.metadata.get(KEY, {}).get("provenance", {})
 
 
+def is_kymograph(metadata: Mapping[str, Any]) -> bool:
+    """Whether the rows of a layer with these metadata are frames."""
+    return "kymograph_of" in metadata.get(KEY, {}).get("provenance", {})
+
+
 def viewer_itself(viewer: ViewerModel) -> ViewerModel:
     """Return the viewer behind the proxy given to plugins, whose layers are new objects at every look."""
     return getattr(viewer, "__wrapped__", viewer)
@@ -85,7 +90,7 @@ def image_from_data(data: Any, meta: Mapping[str, Any]) -> Image:
     frame_time_s = ours.get("frame_time_s")
     scale, units = meta.get("scale"), meta.get("units")
     pixel_size_nm = None
-    if scale is not None and units is not None:
+    if scale is not None and units is not None and not is_kymograph(meta.get("metadata", {})):
         sizes = [_in(s, u, "nm") for s, u in zip(scale[-2:], _units(units)[-2:], strict=True)]
         if all(size is not None for size in sizes):
             pixel_size_nm = (abs(sizes[0]), abs(sizes[1]))

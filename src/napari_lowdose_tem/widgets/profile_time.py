@@ -100,26 +100,32 @@ class OverTimeRun:
         self.cancel()
 
     def add_kymograph(self) -> None:
-        """Add the kymograph as a layer: time downwards, the position along the line to the right."""
+        """Add the kymograph as a layer: time downwards, the position along the line to the right.
+
+        Its rows are given a length too, for it to be as high as the line is long: napari has one unit for an
+        axis of all layers and would draw none of them to scale beside rows in seconds.
+        """
         found, image = self._state.over_time, self._image
         if found is None or image is None:
             return
-        is_nm = found.unit == "nm"
+        step_s, rows = image.frame_time_s, np.asarray(found.kymograph, np.float32)
         step = float(found.position[1] - found.position[0])
         attributes = {
-            "scale": (image.frame_time_s or 1.0, step),
-            "units": ("s" if image.frame_time_s else "pixel", "nm" if is_nm else "pixel"),
-            "axis_labels": ("time" if image.frame_time_s else "frame", "position"),
+            "scale": (step * rows.shape[1] / rows.shape[0], step),
+            "units": ("nm" if found.unit == "nm" else "pixel",) * 2,
+            "axis_labels": ("time" if step_s else "frame", "position"),
         }
-        shown = Image(np.asarray(found.kymograph, np.float32), name=f"{self._name} kymograph")
-        shown = shown.with_provenance(kymograph_of=self._name, source=image.provenance.get("source"))
+        shown = Image(rows, frame_time_s=step_s, name=f"{self._name} kymograph")
+        made = {"kymograph_of": self._name, f"column_{found.unit}": step}
+        shown = shown.with_provenance(**made, source=image.provenance.get("source"))
         others = list(self._viewer.layers)
         layer = _layers.add_image(self._viewer, _layers.layer_tuple(shown, **attributes))
+        text = f"Time runs down, {step_s:g} s a row" if step_s else "A row is a frame"
         if not self._viewer.canvas.grid.enabled:  # else it has a cell of its own
             for other in others:
                 other.visible = False
-            self._state.is_error = False
-            self._state.message = "The kymograph is shown alone; the other layers are hidden."
+            text += ". The other layers are hidden"
+        self._state.is_error, self._state.message = False, f"{text}."
         self._viewer.layers.selection.active = layer
         self.look_at(layer)
 
@@ -162,4 +168,4 @@ class OverTimeRun:
 
 def is_kymograph(layer: Layer) -> bool:
     """Whether an image layer is no image of the specimen but a kymograph."""
-    return "kymograph_of" in layer.metadata.get(_layers.KEY, {}).get("provenance", {})
+    return _layers.is_kymograph(layer.metadata)
