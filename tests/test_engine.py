@@ -113,11 +113,11 @@ def test_out_of_memory_halves_batch_then_tile(engine, monkeypatch, kind):
     expected = engine.enhance(counts)
     run, sizes = engine._run, []
 
-    def run_in_little_memory(inputs):
-        sizes.append(inputs.shape)
-        if inputs.size > 64 * 800:
+    def run_in_little_memory(counts, scalings):
+        sizes.append(counts.shape)
+        if counts.size > 64 * 800:
             raise kind("CUDA out of memory. Tried to allocate 2 GiB")
-        return run(inputs)
+        return run(counts, scalings)
 
     monkeypatch.setattr(engine, "_run", run_in_little_memory)
     output = engine.enhance(counts)
@@ -128,7 +128,7 @@ def test_out_of_memory_halves_batch_then_tile(engine, monkeypatch, kind):
 
 
 def test_out_of_memory_for_the_smallest_tile_says_what_to_do(engine, counts, monkeypatch):
-    def run_out(inputs):
+    def run_out(counts, scalings):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(engine, "_run", run_out)
@@ -137,7 +137,7 @@ def test_out_of_memory_for_the_smallest_tile_says_what_to_do(engine, counts, mon
 
 
 def test_other_errors_of_the_network_are_not_taken_for_memory(engine, counts, monkeypatch):
-    def fail(inputs):
+    def fail(counts, scalings):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(engine, "_run", fail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,11 @@ import torch
 from torch.nn import functional
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OPENVINO = "openvino"
+"""The CPU, by OpenVINO instead of torch."""
+EIGHT_BITS = "int8"
+"""Precision of OpenVINO alone: most layers on eight bits, the others in float32."""
+
 # largest error of the self-test's convolution, relative to its range
 _TOLERANCE = {"float32": 5e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
@@ -27,14 +33,19 @@ class Device:
     note: str = ""
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether it is the CPU, by torch or OpenVINO."""
+        return self.kind in ("cpu", OPENVINO)
+
+    @property
     def torch_device(self) -> torch.device:
         """The device as torch names it."""
-        return torch.device(self.kind)
+        return torch.device("cpu" if self.on_cpu else self.kind)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the network's inner layers."""
-        return PRECISIONS[self.precision]
+        """Number format of the network's inner layers, of those not on eight bits."""
+        return PRECISIONS.get(self.precision, torch.float32)
 
     def __str__(self) -> str:
         """Return `NVIDIA H200 (cuda, float16)`."""
@@ -51,39 +62,48 @@ class DeviceCheck:
     present: bool = True
 
 
-def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
-    """Choose a processor: the first that works of CUDA, MPS, XPU, CPU, or the one asked for.
+def choose_device(wanted: str = "auto", precision: str = "auto", *, training: bool = False) -> Device:
+    """Choose a processor: the first that works of CUDA, MPS, XPU, OpenVINO, CPU, or the one asked for.
 
     Parameters
     ----------
     wanted
-        "auto", "cuda", "cuda:1", "mps", "xpu" or "cpu".
+        "auto", "cuda", "cuda:1", "mps", "xpu", "openvino" (the CPU, by OpenVINO) or "cpu".
     precision
-        "auto" (half precision where the processor computes in it), "float32", "bfloat16" or "float16".
+        "auto" (half precision where the processor computes in it), "float32", "bfloat16", "float16" or
+        "int8" (OpenVINO alone).
+    training
+        Leave out what cannot train.
 
     Raises
     ------
     ValueError
         When the one asked for is unknown or does not work, with the reason.
     """
-    if precision not in ("auto", *PRECISIONS):
-        raise ValueError(f"unknown precision {precision!r}; choose auto, {', '.join(PRECISIONS)}")
+    if precision not in ("auto", *PRECISIONS, EIGHT_BITS):
+        known = ", ".join((*PRECISIONS, EIGHT_BITS))
+        raise ValueError(f"unknown precision {precision!r}; choose auto, {known}")
+    kinds = tuple(kind for kind in _KINDS if not (training and kind == OPENVINO))
+    if precision == EIGHT_BITS and wanted == "auto":
+        wanted = OPENVINO
     if wanted != "auto":
-        if wanted.split(":")[0] not in _KINDS:
-            raise ValueError(f"unknown device {wanted!r}; choose auto, {', '.join(_KINDS)}")
+        if wanted.split(":")[0] not in kinds:
+            raise ValueError(f"unknown device {wanted!r}; choose auto, {', '.join(kinds)}")
         check = check_device(wanted, precision)
         if check.device is None:
             raise ValueError(f"device {wanted} cannot be used: {check.reason}; choose another, or auto")
         return check.device
     absent: list[tuple[str, str]] = []
     failed: list[tuple[str, str]] = []
-    for kind in _KINDS:
+    for kind in kinds:
         check = check_device(kind, precision)
         if check.device is None:
             (failed if check.present else absent).append((kind, check.reason))
             continue
         # that a Mac has no NVIDIA card is no news; that no accelerator was found is
-        missing = [(k, why) for k, why in absent if kind == "cpu" and k == _native_kind() and not failed]
+        missing = [
+            (k, why) for k, why in absent if check.device.on_cpu and k == _native_kind() and not failed
+        ]
         note = "; ".join(f"{k}: {why}" for k, why in (*failed, *missing))
         return replace(check.device, note=note)
     raise ValueError("no processor passed its self-test: " + "; ".join(f"{k}: {why}" for k, why in failed))
@@ -92,7 +112,7 @@ def choose_device(wanted: str = "auto", precision: str = "auto") -> Device:
 def check_devices() -> list[DeviceCheck]:
     """Check every kind of processor this torch can know of."""
     kinds = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cuda"]
-    return [check_device(kind) for kind in (*kinds, "mps", "xpu", "cpu")]
+    return [check_device(kind) for kind in (*kinds, *_KINDS[1:])]
 
 
 def check_device(kind: str, precision: str = "auto") -> DeviceCheck:
@@ -101,8 +121,14 @@ def check_device(kind: str, precision: str = "auto") -> DeviceCheck:
     if reason:
         return DeviceCheck(kind, None, reason, present=False)
     chosen = _best_precision(kind) if precision == "auto" else precision
+    if chosen == EIGHT_BITS and kind != OPENVINO:
+        return DeviceCheck(kind, None, f"only OpenVINO computes in {EIGHT_BITS}")
+    if chosen == "float16" and kind == OPENVINO:
+        return DeviceCheck(kind, None, "OpenVINO computes in bfloat16, float32 or int8 on a CPU")
+    # what OpenVINO makes of a network is compared with torch when it is made
+    tested = ("cpu", "float32") if kind == OPENVINO else (kind, chosen)
     try:
-        error = _self_test(kind, PRECISIONS[chosen])
+        error = _self_test(tested[0], PRECISIONS[tested[1]])
         name = _device_name(kind)
     except (
         RuntimeError,
@@ -111,7 +137,7 @@ def check_device(kind: str, precision: str = "auto") -> DeviceCheck:
     ) as err:
         # a driver too old, memory taken, no kernel for this card
         return DeviceCheck(kind, None, f"its self-test failed: {str(err).splitlines()[0]}")
-    if error > _TOLERANCE[chosen]:
+    if error > _TOLERANCE[tested[1]]:
         return DeviceCheck(kind, None, f"its self-test is off by {error:.1e} in {chosen}")
     return DeviceCheck(kind, Device(kind, name, chosen), "")
 
@@ -138,13 +164,15 @@ def _why_absent(kind: str) -> str:
         return "only on Apple silicon with macOS 14 or later"
     if family == "xpu" and not (hasattr(torch, "xpu") and torch.xpu.is_available()):
         return "no Intel GPU, or this torch was installed without XPU"
+    if family == OPENVINO and importlib.util.find_spec("openvino") is None:
+        return 'OpenVINO is not installed: pip install "napari-lowdose-tem[openvino]"'
     return ""
 
 
 def _best_precision(kind: str) -> str:
     if kind.startswith("cuda") and torch.cuda.get_device_capability(torch.device(kind)) >= (7, 0):
         return "float16"
-    if kind == "cpu":
+    if kind in ("cpu", OPENVINO):
         features = _cpu_features()
         if features.get("avx512_bf16") or features.get("amx_bf16"):
             return "bfloat16"
@@ -171,4 +199,4 @@ def _native_kind() -> str:
     return "mps" if platform.system() == "Darwin" else "cuda"
 
 
-_KINDS = ("cuda", "mps", "xpu", "cpu")
+_KINDS = ("cuda", "mps", "xpu", OPENVINO, "cpu")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 from collections.abc import Callable, Generator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,8 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.model import DEFAULT_MODEL, Model, load_model
 from napari_lowdose_tem.network import STRIDE
 from napari_lowdose_tem.preprocess import Scaling, fit_output, measure_scaling
+from napari_lowdose_tem.runners import Parity, Runner, compare_runner, open_runner
+from napari_lowdose_tem.runners.runner import empty_cache
 from napari_lowdose_tem.tiling import blend_weight, cut_tiles
 
 Floats = npt.NDArray[np.float32]
@@ -42,6 +43,12 @@ class Engine:
         As `device.choose_device` takes them.
     tile_px
         Longest side processed at once, halo included [px].
+
+    Raises
+    ------
+    ValueError
+        For a device that is unknown, does not work, or computes something else than torch on the CPU in
+        float32 does; where "auto" meets such a one, it takes the CPU and says so in `note`.
     """
 
     def __init__(
@@ -55,23 +62,35 @@ class Engine:
         self.model = model if isinstance(model, Model) else load_model(model)
         self.device = device if isinstance(device, Device) else choose_device(device, precision)
         self.note = self.device.note
-        on_cpu = self.device.kind == "cpu"
+        self._runner: Runner | None = None
+        self.parity: Parity
+        """How far the output is from that of float32 on the CPU."""
+        try:
+            self._runner, self.parity = self._open_runner()
+        except ValueError as err:
+            if device != "auto" or self.device.kind == "cpu":
+                raise
+            self.device, self.note = choose_device("cpu"), str(err)
+            self._runner, self.parity = self._open_runner()
+        on_cpu = self.device.on_cpu
         self._tile_px = tile_px or (1536 if on_cpu else 2048)
         if self._tile_px < _SMALLEST_TILE_PX:
             raise ValueError(f"tile of {self._tile_px} px is too small; use at least {_SMALLEST_TILE_PX} px")
         self._batch_px = 512**2 * (1 if on_cpu else 8)
-        self._network: torch.nn.Module | None = self._place(self.model.network)
 
-    def _place(self, network: torch.nn.Module) -> torch.nn.Module:
-        placed = copy.deepcopy(network).eval().requires_grad_(False)
-        placed = placed.to(self.device.torch_device, self.device.dtype)
-        placed = placed.to(memory_format=torch.channels_last)
-        for module in placed.modules():
-            # statistics and the last layer need more digits than half precision has
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.float()
-        cast("torch.nn.Module", placed.head).float()
-        return placed
+    def _open_runner(self) -> tuple[Runner, Parity]:
+        device = self.device
+        try:
+            runner = open_runner(self.model, device)
+            parity = compare_runner(runner, self.model.network, self.model.info.recipe, device.precision)
+        except (RuntimeError, ImportError, NotImplementedError) as err:
+            raise ValueError(
+                f"{device} cannot run this network: {str(err).splitlines()[0]}; choose another device"
+            ) from err
+        if not parity.is_close:
+            runner.close()
+            raise ValueError(f"{device} {parity}: too much for {device.precision}; choose another device")
+        return runner, parity
 
     def __enter__(self) -> Engine:
         """Return the engine itself."""
@@ -83,8 +102,9 @@ class Engine:
 
     def close(self) -> None:
         """Unload the network and give its memory back."""
-        self._network = None
-        _empty_cache(self.device)
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = None
 
     def describe(self, scaling: Scaling | None = None) -> dict[str, Any]:
         """Return what an enhanced image should know of its making, as JSON values."""
@@ -154,27 +174,30 @@ class Engine:
         """Enhance frames (n, rows, columns), yielding `report(share done)` between tiles."""
         recipe = self.model.info.recipe
         scalings = [scaling or measure_scaling(recipe, frame) for frame in counts]
-        inputs = np.stack([s.normalise(frame) for s, frame in zip(scalings, counts, strict=True)])
-        output = yield from self._iter_network(inputs, report)
-        if recipe["output"] == "unit":
-            scalings = [fit_output(s, x, y) for s, x, y in zip(scalings, counts, output, strict=True)]
-        return np.stack([s.to_counts(frame) for s, frame in zip(scalings, output, strict=True)])
+        if recipe["output"] != "unit":
+            return (yield from self._iter_padded(counts, scalings, report))
+        plain = [replace(s, output_scale=1.0, output_offset=0.0) for s in scalings]
+        output = yield from self._iter_padded(counts, plain, report)
+        fitted = [fit_output(s, x, y) for s, x, y in zip(scalings, counts, output, strict=True)]
+        return np.stack([s.to_counts(frame) for s, frame in zip(fitted, output, strict=True)])
 
-    def _iter_network(self, inputs: Floats, report: Callable[[float], Any]) -> Generator[Any, None, Floats]:
+    def _iter_padded(
+        self, counts: npt.NDArray[Any], scalings: list[Scaling], report: Callable[[float], Any]
+    ) -> Generator[Any, None, Floats]:
         """Run the network over frames, falling back to smaller batches and tiles when memory runs out."""
-        rows, cols = inputs.shape[-2:]
+        rows, cols = counts.shape[-2:]
         pad = ((0, 0), (0, _padded(rows) - rows), (0, _padded(cols) - cols))
-        padded = np.pad(inputs, pad, mode="reflect")
+        padded = np.pad(counts, pad, mode="reflect") if any(map(any, pad)) else counts
         batch = len(padded)
         while True:
             try:
-                output = yield from self._iter_tiles(padded, batch, report)
+                output = yield from self._iter_tiles(padded, scalings, batch, report)
                 return output[:, :rows, :cols]
             except (RuntimeError, MemoryError) as err:
                 if not _is_out_of_memory(err):
                     raise
             # outside the handler, so that the failed attempt's tensors are free before the next one
-            _empty_cache(self.device)
+            empty_cache(self.device)
             if batch > 1:
                 batch //= 2
                 self.note = f"out of memory: {batch} frames at once"
@@ -188,42 +211,44 @@ class Engine:
                 )
 
     def _iter_tiles(
-        self, padded: Floats, batch: int, report: Callable[[float], Any]
+        self,
+        padded: npt.NDArray[Any],
+        scalings: list[Scaling],
+        batch: int,
+        report: Callable[[float], Any],
     ) -> Generator[Any, None, Floats]:
         shape = (padded.shape[1], padded.shape[2])
         tiles = cut_tiles(shape, self._tile_px, _HALO_PX, STRIDE)
         if len(tiles) == 1 and batch >= len(padded):
-            return self._run(padded)
-        output = np.zeros_like(padded)
+            return self._run(padded, scalings)
+        output = np.zeros(padded.shape, np.float32)
         n_steps, step = len(tiles) * -(-len(padded) // batch), 0
         for first in range(0, len(padded), batch):
+            some = slice(first, first + batch)
             for tile in tiles:
-                result = self._run(padded[first : first + batch, *tile.source])
-                output[first : first + batch, *tile.source] += result * blend_weight(tile)
+                result = self._run(padded[some, *tile.source], scalings[some])
+                output[some, *tile.source] += result * blend_weight(tile)
                 step += 1
                 if step < n_steps:
                     yield report(step / n_steps)
         return output
 
     @property
-    def network(self) -> torch.nn.Module:
-        """The network on its processor, in its precision."""
-        if self._network is None:
-            raise ValueError("this engine was closed; make a new one")
-        return self._network
+    def runner(self) -> Runner:
+        """The network on its processor.
 
-    def _run(self, inputs: Floats) -> Floats:
-        """Run the network on (n, rows, columns), multiples of its stride."""
-        network = self.network
-        tensor = torch.from_numpy(np.ascontiguousarray(inputs[:, None]))
-        tensor = tensor.to(self.device.torch_device, self.device.dtype)
-        with (
-            torch.inference_mode(),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-        ):
-            result = network(tensor.contiguous(memory_format=torch.channels_last))
-            array: Floats = result[:, 0].float().cpu().numpy()
-        return array
+        Raises
+        ------
+        ValueError
+            For an engine that was closed.
+        """
+        if self._runner is None:
+            raise ValueError("this engine was closed; make a new one")
+        return self._runner
+
+    def _run(self, counts: npt.NDArray[Any], scalings: list[Scaling]) -> Floats:
+        """Enhance frames (n, rows, columns), multiples of the network's stride, at once."""
+        return self.runner.submit(counts, scalings)()
 
 
 def _padded(size: int) -> int:
@@ -235,9 +260,3 @@ def _is_out_of_memory(err: BaseException) -> bool:
     return isinstance(err, MemoryError | torch.OutOfMemoryError) or any(
         sign in text for sign in _OUT_OF_MEMORY
     )
-
-
-def _empty_cache(device: Device) -> None:
-    family = device.kind.split(":")[0]
-    if family != "cpu":
-        getattr(torch, family).empty_cache()

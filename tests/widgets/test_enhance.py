@@ -330,7 +330,7 @@ def test_frames_without_signal_are_an_error_line(qtbot, viewer, control):
 def test_torch_errors_are_an_error_line(qtbot, viewer, control, monkeypatch):
     from napari_lowdose_tem import engine
 
-    def fail(self, inputs):
+    def fail(self, counts, scalings):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(engine.Engine, "_run", fail)

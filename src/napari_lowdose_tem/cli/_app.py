@@ -40,7 +40,7 @@ console = Console(markup=False)
 status = Console(stderr=True, markup=False)
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model by name, or a .safetensors file.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps, xpu or cpu.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps, xpu, openvino or cpu.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 

@@ -35,7 +35,7 @@ def enhance(
     ],
     model: ModelOption = "default",
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = "auto",
     frames: Annotated[str, typer.Option(metavar="A:B", help="Only frames A to B-1, counted from 0.")] = ":",
     dark: Annotated[Path | None, typer.Option(help="Dark reference to subtract.")] = None,
     pixel_size: Annotated[

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+from napari_lowdose_tem.preprocess import measure_scaling
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine import Engine
@@ -83,7 +84,7 @@ def iter_time_frames(
     if frames < 2:
         raise ValueError(f"{frames} frames to time; give 2 at least")
     counts = np.random.default_rng(0).poisson(5.0, shape).astype(np.uint16) * 44
-    run_network = _prepare(engine, counts)
+    run_network = engine.runner.prepare(counts[None], [measure_scaling(engine.model.info.recipe, counts)])
     calc_ms, total_ms, cpu_ms = [], [], []
     for i in range(-_WARM_UP, frames):
         total, (calc, cpu) = _measure(lambda: engine.enhance(counts))[0], _measure(run_network)
@@ -97,7 +98,7 @@ def iter_time_frames(
         p50, p99 = np.percentile(values, (50, 99))
         found = {"mean": np.mean(values), "sd": np.std(values, ddof=1), "p50": p50, "p99": p99}
         numbers |= {f"{name}_ms_{which}": float(value) for which, value in found.items()}
-    device, on_cpu = engine.device, engine.device.kind == "cpu"
+    device, on_cpu = engine.device, engine.device.on_cpu
     return Timing(
         device.name,
         device.precision,
@@ -108,24 +109,6 @@ def iter_time_frames(
         **numbers,
         cpu_ms_mean=float(np.mean(cpu_ms)) if on_cpu else None,
     )
-
-
-def _prepare(engine: Engine, counts: npt.NDArray[Any]) -> Callable[[], None]:
-    """Put a frame on the processor; return what runs the network on it and waits for the end."""
-    import torch
-
-    target = engine.device.torch_device
-    frame = torch.from_numpy(counts[None, None] / counts.mean()).to(target, engine.device.dtype)
-    frame = frame.contiguous(memory_format=torch.channels_last)
-    wait = getattr(getattr(torch, target.type), "synchronize", None) if target.type != "cpu" else None
-
-    def run() -> None:
-        with torch.inference_mode():
-            engine.network(frame)
-        if wait is not None:
-            wait()
-
-    return run
 
 
 def _measure(work: Callable[[], Any]) -> tuple[float, float]:

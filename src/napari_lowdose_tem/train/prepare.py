@@ -88,7 +88,7 @@ def join_processes(wanted: str) -> tuple[int, int, Device]:
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if ranks > 1 and wanted == "auto" and torch.cuda.is_available():
         wanted = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    device = choose_device(wanted)
+    device = choose_device(wanted, training=True)
     if ranks > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.kind.startswith("cuda") else "gloo")
     return rank, ranks, device

@@ -21,7 +21,7 @@ from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES, TrainConfi
 from . import _layers, train_job
 from ._settings import read_settings
 from ._worker import Job, error_line
-from .enhance_state import DEVICES, describe_model, model_label
+from .enhance_state import TRAINING_DEVICES, describe_model, model_label
 from .train_check import DataCheck
 from .train_layers import TripletLayers
 from .train_state import (
@@ -74,7 +74,7 @@ class TrainControl:
         self._layers = TripletLayers(viewer)
         self._steps = StepLosses()
         self._shown_s = self._drawn_s = self._begun_s = 0.0
-        self.state.device = self._settings.device if self._settings.device in DEVICES else "auto"
+        self.state.device = self._settings.device if self._settings.device in TRAINING_DEVICES else "auto"
         viewer.events.theme.connect(self._on_theme)
         self.reload_models()
         default = [path for path, file in self._models.items() if file.label == DEFAULT_MODEL]

@@ -29,7 +29,7 @@ from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES
 
 from ._parts import Dock, Note, choose, show_message
 from ._plot import LossPlot
-from .enhance_state import DEVICES
+from .enhance_state import TRAINING_DEVICES
 from .train_control import TrainControl
 from .train_parts import FindingsList, TripletView
 from .train_state import NEW_WEIGHTS, RECIPE_TEXTS, SIMULATED, describe_data, describe_notes
@@ -67,7 +67,7 @@ class TrainDock(Dock):
             box.setMinimumContentsLength(12)
         for name in TRAIN_RECIPES:
             self.recipe_box.addItem(name.capitalize(), name)
-        for key, text in DEVICES.items():
+        for key, text in TRAINING_DEVICES.items():
             self.device_box.addItem(text, key)
         self.data_note, self.check_note, self.start_note, self.recipe_note = (Note() for _ in range(4))
         self.output_note, self.progress_note, self.run_note, self.summary_note = (Note() for _ in range(4))

@@ -1,0 +1,85 @@
+"""The network by OpenVINO: on a CPU up to twice as fast as torch, above all on eight bits."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_lowdose_tem.device import Device
+from napari_lowdose_tem.preprocess import Scaling
+from napari_lowdose_tem.runners.runner import Floats, HostRunner, normalise
+
+_KEPT_SHAPES = 4
+_EXAMPLE_SHAPE = (1, 1, 64, 96)
+_HINTS = {"bfloat16": "bf16"}  # on eight bits the layers that are not stay in float32
+
+
+class OpenVinoRunner(HostRunner):
+    """A network compiled by OpenVINO, once for every shape it meets.
+
+    Parameters
+    ----------
+    network
+        In float32 on the CPU, batch norms folded; quantised for `int8`.
+    device
+        Its precision is bfloat16, float32 or int8.
+    """
+
+    def __init__(self, network: torch.nn.Module, device: Device) -> None:
+        openvino = _import_openvino()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's tracer warns of what the network checks of its input
+            self._graph = openvino.convert_model(network, example_input=torch.zeros(_EXAMPLE_SHAPE))
+        self._core = openvino.Core()
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS.get(device.precision, "f32"),
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+        }
+        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+
+    def prepare(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], Any]:
+        """Scale frames."""
+        inputs = normalise(counts, scalings)
+        return lambda: self.run(inputs)
+
+    def run(self, inputs: Floats) -> Floats:
+        """Run the network on scaled frames."""
+        network = self._compile((len(inputs), 1, *inputs.shape[1:]))
+        result: Floats = network(inputs[:, None], share_inputs=True)[0][:, 0]
+        return np.asarray(result, np.float32)
+
+    def _compile(self, shape: tuple[int, ...]) -> Any:
+        if shape not in self._compiled:
+            self._graph.reshape(list(shape))
+            self._compiled[shape] = self._core.compile_model(self._graph, "CPU", self._settings)
+            if len(self._compiled) > _KEPT_SHAPES:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(shape)
+        return self._compiled[shape]
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._compiled.clear()
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without the module that reports its use over the network."""
+    name = "openvino_telemetry"
+    unset = name not in sys.modules
+    if unset:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import openvino
+        import openvino.tools.ovc  # binds its reporting, or nothing, on import
+    finally:
+        if unset:
+            del sys.modules[name]
+    return openvino

@@ -1,0 +1,131 @@
+"""Eight-bit networks: the range of every layer's input measured on simulated frames, simulated in torch.
+
+The result computes in float32 what an eight-bit processor would, rounding included; OpenVINO recognises the
+rounding and computes it in integers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_lowdose_tem.preprocess import measure_scaling
+from napari_lowdose_tem.simulate import MATERIALS, MEASURED, draw_specimen, expose, render
+
+_THIN = 32  # layers of fewer channels gain little speed from eight bits and lose the most
+_SHARES_OF_RANGE = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+_FRAME_SHAPE = (256, 384)
+_FIELD_NM = (768.0, 1152.0)
+_HOLE_PX = 64
+_SAMPLE = 100_000  # values of a layer's input its range is chosen on
+
+
+class EightBitConv(nn.Module):
+    """A convolution whose input and weights are rounded to 256 and 255 levels.
+
+    Parameters
+    ----------
+    conv
+        The convolution in float32.
+    low, high
+        Range of its input; it is widened to hold 0.
+    """
+
+    def __init__(self, conv: nn.Conv2d, low: float, high: float) -> None:
+        super().__init__()
+        self.conv = conv
+        low, high = min(low, 0.0), max(high, 1e-6)
+        self.step = (high - low) / 255
+        self.zero = min(255, max(0, round(-low / self.step)))
+        weight = conv.weight.detach()
+        steps = weight.abs().amax((1, 2, 3)).clamp(min=1e-8) / 127
+        self.weight_steps: torch.Tensor
+        self.weight_zeros: torch.Tensor
+        self.register_buffer("weight_steps", steps)
+        self.register_buffer("weight_zeros", torch.zeros(len(steps), dtype=torch.int32))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve (n, channels, rows, columns)."""
+        conv = self.conv
+        x = torch.fake_quantize_per_tensor_affine(x, self.step, self.zero, 0, 255)
+        weight = torch.fake_quantize_per_channel_affine(
+            conv.weight, self.weight_steps, self.weight_zeros, 0, -127, 127
+        )
+        return nn.functional.conv2d(
+            x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+
+
+def quantise(network: nn.Module, frames: Iterable[torch.Tensor]) -> nn.Module:
+    """Return a copy of a network whose wide convolutions work on eight bits.
+
+    Parameters
+    ----------
+    network
+        In float32 on the CPU, its batch norms folded.
+    frames
+        Inputs (n, 1, rows, columns) like those it will see, to measure the range of every layer's input on.
+
+    Raises
+    ------
+    ValueError
+        For no frames.
+    """
+    quantised = copy.deepcopy(network).eval()
+    convs = {
+        name: module
+        for name, module in quantised.named_modules()
+        if isinstance(module, nn.Conv2d) and min(module.in_channels, module.out_channels) >= _THIN
+    }
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in convs}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: seen[name].append(_draw_sample(args[0])))
+        for name, module in convs.items()
+    ]
+    n_frames = 0
+    with torch.inference_mode():
+        for frame in frames:
+            quantised(frame)
+            n_frames += 1
+    for hook in hooks:
+        hook.remove()
+    if n_frames == 0:
+        raise ValueError("no frames to measure the ranges of an eight-bit network on")
+    for name, conv in convs.items():
+        parent, _, child = name.rpartition(".")
+        low, high = _choose_range(torch.cat(seen[name]))
+        setattr(quantised.get_submodule(parent), child, EightBitConv(conv, low, high))
+    return quantised
+
+
+def _draw_sample(values: torch.Tensor) -> torch.Tensor:
+    flat = values.detach().flatten()
+    extremes = torch.stack(flat.aminmax())
+    return torch.cat([extremes, flat[:: max(1, flat.numel() // _SAMPLE)]])
+
+
+def _choose_range(values: torch.Tensor) -> tuple[float, float]:
+    """Return the range whose 256 levels give the least mean square error, clipping included."""
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 1e-6)
+    errors = {}
+    for share in _SHARES_OF_RANGE:
+        step = share * (high - low) / 255
+        rounded = (values.clamp(share * low, share * high) / step).round() * step
+        errors[float((rounded - values).square().mean())] = share
+    share = errors[min(errors)]
+    return share * low, share * high
+
+
+def iter_typical_inputs(recipe: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+    """Yield simulated frames (1, 1, 256, 384) of every material at low and high dose, scaled by a recipe."""
+    for seed, material in enumerate(MATERIALS):
+        for dose_e_per_px in (3.0, 10.0):
+            specimen = draw_specimen(material, _FIELD_NM, seed)
+            transmission = render(specimen, _FRAME_SHAPE).transmission
+            transmission[:, :_HOLE_PX] = 1.5  # a hole in the support is brighter than any film
+            counts = expose(dose_e_per_px * transmission, MEASURED, seed)
+            yield torch.from_numpy(measure_scaling(recipe, counts).normalise(counts)[None, None])
