@@ -20,7 +20,7 @@ from napari_lowdose_tem.network import STRIDE
 from napari_lowdose_tem.preprocess import Scaling, fit_output, measure_scaling
 from napari_lowdose_tem.runners import Parity, Runner, compare_runner, open_runner
 from napari_lowdose_tem.runners.runner import empty_cache
-from napari_lowdose_tem.tiling import blend_weight, cut_tiles
+from napari_lowdose_tem.tiling import Tile, blend_weight, cut_tiles
 
 Floats = npt.NDArray[np.float32]
 
@@ -154,6 +154,10 @@ class Engine:
         """Return how many frames of a shape [px] to process together."""
         return max(1, self._batch_px // (_padded(frame_shape[0]) * _padded(frame_shape[1])))
 
+    def cut(self, frame_shape: tuple[int, int]) -> list[Tile]:
+        """Cut a frame of a shape [px], grown to multiples of the network's stride, into tiles."""
+        return cut_tiles((_padded(frame_shape[0]), _padded(frame_shape[1])), self._tile_px, _HALO_PX, STRIDE)
+
     def enhance(self, counts: npt.NDArray[Any], scaling: Scaling | None = None) -> Floats:
         """Enhance frames (n, rows, columns) or one frame (rows, columns) of counts; float32, same shape.
 
@@ -218,7 +222,7 @@ class Engine:
         report: Callable[[float], Any],
     ) -> Generator[Any, None, Floats]:
         shape = (padded.shape[1], padded.shape[2])
-        tiles = cut_tiles(shape, self._tile_px, _HALO_PX, STRIDE)
+        tiles = self.cut(shape)
         if len(tiles) == 1 and batch >= len(padded):
             return self._run(padded, scalings)
         output = np.zeros(padded.shape, np.float32)
