@@ -9,6 +9,7 @@ from napari.components import ViewerModel
 from napari_lowdose_tem.enhance import enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets import _layers, batch
+from napari_lowdose_tem.widgets._parts import Note
 from napari_lowdose_tem.widgets.enhance_control import EnhanceControl
 from napari_lowdose_tem.widgets.enhance_dock import EnhanceDock
 from napari_lowdose_tem.widgets.live import FrameCache, LiveFrame, SourceTokens
@@ -142,6 +143,23 @@ def test_dock_shows_the_frame_enhanced_at_once(qtbot, viewer, movie):
     again.live_button.click()
     assert list(viewer.layers) == layers
     again.close()
+
+
+def test_nothing_is_cut_off_in_a_low_dock(qtbot, viewer):
+    dock = EnhanceDock(viewer)
+    qtbot.addWidget(dock)
+    dock.prepare_batch()
+    dock.resize(dock.minimumSizeHint().width(), 250)
+    dock.show()
+    dock.model_note.show_text("What this model was made for and from, said in a few words. " * 4)
+    qtbot.wait(50)
+    notes = [note for note in dock.findChildren(Note) if note.isVisible()]
+    assert dock.model_note in notes
+    for note in notes:
+        assert note.height() >= note.heightForWidth(note.width())
+    for box in (dock.source_box, dock.run_button):
+        assert box.mapTo(dock, box.rect().topRight()).x() <= dock.width()
+    dock.close()
 
 
 def test_dock_prepared_for_a_batch_is_not_live(qtbot, viewer, movie):

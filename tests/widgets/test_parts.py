@@ -1,7 +1,9 @@
 import sys
+from dataclasses import dataclass
 
 import pytest
 from napari.components import ViewerModel
+from psygnal import evented
 
 from napari_lowdose_tem.memory import give_back_memory
 from napari_lowdose_tem.widgets import _parts
@@ -19,6 +21,34 @@ def test_a_closed_dock_gives_memory_back(qtbot, monkeypatch):
     assert not given
     dock.close()
     qtbot.waitUntil(lambda: given == [1], timeout=10_000)
+
+
+def test_a_deleted_dock_is_told_nothing(qtbot):
+    @evented
+    @dataclass
+    class State:
+        n: int = 0
+
+    class Control:
+        def __init__(self):
+            self.state = State()
+
+        def close(self):
+            self.state.n += 1
+
+    class Shown(_parts.Dock):
+        def _make_widgets(self):
+            pass
+
+        _lay_out = _connect = _make_widgets
+
+        def _show_state(self, *_):
+            self.width()
+
+    control = Control()
+    dock = Shown(control)
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: control.state.n == 1, timeout=10_000)
 
 
 @pytest.mark.parametrize("platform", ["linux", "win32", "darwin"])

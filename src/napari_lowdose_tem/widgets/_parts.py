@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QGraphicsOpacityEffect,
     QLabel,
     QMainWindow,
+    QScrollArea,
     QSizePolicy,
     QWidget,
 )
@@ -41,7 +42,7 @@ class Dock(QWidget):
         self._settling.setSingleShot(True)
         self._settling.timeout.connect(self._settle)
         self._is_settled = False
-        endings = self._endings = [control.close, control.state.events.disconnect]
+        endings = self._endings = [control.state.events.disconnect, control.close]
         self.destroyed.connect(lambda: _run_all(endings))
         self._make_widgets()
         self._lay_out()
@@ -120,6 +121,28 @@ class Note(QLabel):
         """Show a text, red for errors."""
         self._faint.setEnabled(not is_error)
         show_message(self, text, is_error)
+
+
+class UprightArea(QScrollArea):
+    """Scrolls up and down where the window is low; as wide as its content needs."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setWidget(content)
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for the content's width, and for the bar's."""
+        width = self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        return QSize(width, super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Notice when the content needs another width."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
 def show_message(label: QLabel, text: str, is_error: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt
 from qtpy.QtWidgets import (
     QBoxLayout,
     QCheckBox,
@@ -258,7 +258,10 @@ class CompareDock(Dock):
             return
         self.setMinimumWidth(0)
         window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, shell)
-        window.resizeDocks([shell], [_HEIGHT_PX], Qt.Orientation.Vertical)
+
+    def sizeHint(self) -> QSize:
+        """Ask for the height that views worth looking at need."""
+        return super().sizeHint().expandedTo(QSize(0, _HEIGHT_PX))
 
     # ---- files
 

@@ -16,12 +16,13 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QVBoxLayout,
+    QWidget,
 )
 
 from napari_lowdose_tem.model import SUFFIX
 
 from . import batch
-from ._parts import Dock, Note, choose, show_message
+from ._parts import Dock, Note, UprightArea, choose, show_message
 from .enhance_control import EnhanceControl
 from .enhance_state import DEVICES
 
@@ -106,13 +107,17 @@ class EnhanceDock(Dock):
         inner.addLayout(buttons)
         inner.addWidget(self.progress_bar)
         inner.addWidget(self.progress_note)
-        layout = QVBoxLayout(self)
+        content = QWidget()
+        layout = QVBoxLayout(content)
         layout.addLayout(form)
         layout.addWidget(self.live_button)
         layout.addWidget(self.live_note)
         layout.addWidget(self.batch_group)
         layout.addWidget(self.message_label)
         layout.addStretch(1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(UprightArea(content))
 
     def _connect(self) -> None:
         control = self.control
