@@ -203,8 +203,11 @@ def test_menu_command_prepares_the_selected_stack(viewer):
     viewer.add_image(np.ones((3, 8, 10)), name="first")
     viewer.add_image(np.ones((4, 8, 10)), name="second")
     viewer.layers.selection.active = viewer.layers["first"]
-    get_app_model().commands.execute_command(f"{PLUGIN}.enhance_stack").result()
-    dock = open_dock(viewer, "Enhance")
+    run = get_app_model().commands.execute_command
+    run(f"{PLUGIN}.enhance").result()
+    run(f"{PLUGIN}.enhance_stack").result()  # the same dock
+    (dock,) = (dock for name, dock in viewer.window.dock_widgets.items() if name.startswith("Enhance ("))
+    assert dock.isVisibleTo(viewer.window._qt_window)
     assert dock.control.state.source == "first"
     assert dock.run_button.text() == "Enhance the whole stack"
     assert not dock.control.state.live

@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.settings import get_settings
 from npe2 import PluginManager, PluginManifest
 from qtpy.QtCore import QEvent, QPoint, QPointF, QRectF, Qt
 from qtpy.QtGui import QImage, QMouseEvent, QPainter, QTransform, QWheelEvent
@@ -11,7 +12,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets import _layers
-from napari_lowdose_tem.widgets.compare_dock import CompareDock
+from napari_lowdose_tem.widgets.compare_dock import CompareDock, _was_placed_by_user
 from napari_lowdose_tem.widgets.compare_field import Placement, Pyramid
 from napari_lowdose_tem.widgets.compare_paint import make_image, paint_picture
 from napari_lowdose_tem.widgets.compare_state import Picture, picture_of
@@ -353,6 +354,17 @@ def full_viewer(make_napari_viewer):
     if PLUGIN not in manager:
         manager.register(PluginManifest.from_distribution(PLUGIN))
     return make_napari_viewer()
+
+
+@pytest.mark.parametrize("plugin", [PLUGIN, "Enhance low-dose TEM"])
+def test_it_stays_where_the_user_put_it(monkeypatch, plugin):
+    assert "Enhance low-dose TEM" == PluginManifest.from_distribution(PLUGIN).display_name  # in the menu
+    placed = get_settings().application.plugin_widget_positions
+    for name in [name for name in placed if name.startswith("Compare (")]:
+        monkeypatch.delitem(placed, name)
+    assert not _was_placed_by_user()
+    monkeypatch.setitem(placed, f"Compare ({plugin})", "right")
+    assert _was_placed_by_user()
 
 
 def test_it_opens_below_the_canvas_and_closes(full_viewer, qtbot, monkeypatch):

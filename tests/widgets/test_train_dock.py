@@ -257,7 +257,7 @@ def test_through_the_menu_the_model_goes_to_the_enhance_dock(viewer, qtbot, fold
     dock.control.state.summary_text, dock.control.state.saved = "mine", path
     for _ in range(2):  # opens the dock, then finds it open
         dock.use_button.click()
-        _, enhance = viewer.window.add_plugin_dock_widget(PLUGIN, "Enhance")
+        enhance = viewer.window.dock_widgets["Enhance (Enhance low-dose TEM)"]
         assert enhance.control.state.model == str(path)
         enhance.control.choose_model(enhance.control.state.models[0][0])
 

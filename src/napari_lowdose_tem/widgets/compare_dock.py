@@ -51,7 +51,7 @@ _LAYERS = {"HDE": "HDE on the low-dose grid", "LDE": "LDE, averaged", "residual"
 _SIDE_PX, _RESULTS_PX, _HEIGHT_PX = 260, 350, 430
 _ANY_PX = 16_777_215  # Qt's largest width
 _WIDE = 1.25  # ratio of width and height from which on parts lie side by side
-_FULL_NAME = "Compare (napari-lowdose-tem)"
+_FULL_NAMES = ("Compare (Enhance low-dose TEM)", "Compare (napari-lowdose-tem)")  # by the menu, by Python
 
 
 class CompareDock(Dock):
@@ -394,7 +394,7 @@ def _was_placed_by_user() -> bool:
     """Whether napari knows where the dock was last."""
     from napari.settings import get_settings
 
-    return _FULL_NAME in get_settings().application.plugin_widget_positions
+    return not get_settings().application.plugin_widget_positions.keys().isdisjoint(_FULL_NAMES)
 
 
 def _frames(n: int) -> str:

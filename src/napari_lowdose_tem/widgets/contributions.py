@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import napari
 
     from ._layers import LayerTuple
+    from .enhance_dock import EnhanceDock
 
-_PLUGIN = "napari-lowdose-tem"
+_PLUGIN_NAMES = ("Enhance low-dose TEM", "napari-lowdose-tem")  # to the menu, to `add_plugin_dock_widget`
 _MOVIE_SHAPE = (50, 256, 320)
 _FRAME_TIME_S = 0.1
 _MATERIAL, _SEED = "FeNi", 3
@@ -78,8 +79,23 @@ def sample_movie() -> list[LayerTuple]:
 
 def enhance_stack(viewer: napari.viewer.Viewer) -> None:
     """Open the Enhance dock on the selected layer, ready to start on the whole stack."""
-    _, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, "Enhance")
-    dock.prepare_batch()
+    open_enhance(viewer).prepare_batch()
+
+
+def open_enhance(viewer: napari.viewer.Viewer) -> EnhanceDock:
+    """Bring the Enhance dock to the front, or open it as the menu does, for there to be only one."""
+    from .enhance_dock import EnhanceDock
+
+    window = _layers.viewer_itself(viewer).window
+    names = [f"Enhance ({plugin})" for plugin in _PLUGIN_NAMES]
+    dock = next((window.dock_widgets[name] for name in names if name in window.dock_widgets), None)
+    if dock is None:
+        dock = EnhanceDock(viewer)
+        window.add_dock_widget(dock, name=names[0])
+    else:
+        dock.parent().show()
+        dock.parent().raise_()
+    return dock
 
 
 def _read(paths: str | Sequence[str]) -> list[LayerTuple]:

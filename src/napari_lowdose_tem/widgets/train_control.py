@@ -21,6 +21,7 @@ from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES, TrainConfi
 from . import _layers, train_job
 from ._settings import read_settings
 from ._worker import Job, error_line
+from .contributions import open_enhance
 from .enhance_state import TRAINING_DEVICES, describe_model, model_label
 from .train_check import DataCheck
 from .train_layers import TripletLayers
@@ -40,7 +41,6 @@ from .train_state import (
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-_PLUGIN = "napari-lowdose-tem"
 _SHOW_EVERY_S = 0.25
 _DRAW_EVERY_S = 1.0
 
@@ -340,11 +340,10 @@ class TrainControl:
 
     def use_model(self) -> None:
         """Choose the newest saved model in the Enhance dock, opening it where it is not."""
-        path, window = self.state.saved, getattr(self.viewer, "window", None)
-        if path is None or window is None:
+        path = self.state.saved
+        if path is None or not hasattr(self.viewer, "window"):
             return
-        _, dock = window.add_plugin_dock_widget(_PLUGIN, "Enhance")
-        dock.control.choose_model(str(path))
+        open_enhance(self.viewer).control.choose_model(str(path))
         self._say(f"The Enhance dock uses “{path.stem}”.")
 
     # ---- the state
