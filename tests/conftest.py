@@ -8,6 +8,15 @@ import pytest
 from napari_lowdose_tem.io import read
 
 
+@pytest.fixture(autouse=True)
+def torch_alone(monkeypatch):
+    """Automatic choice among torch's processors: OpenVINO, where installed, is tested by name."""
+    import napari_lowdose_tem.device
+
+    kinds = tuple(k for k in napari_lowdose_tem.device._KINDS if k != "openvino")
+    monkeypatch.setattr(napari_lowdose_tem.device, "_AUTOMATIC", kinds)
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """Real files of microscopes."""

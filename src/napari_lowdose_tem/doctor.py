@@ -63,8 +63,10 @@ def _examine_devices(report: dict[str, Any], advice: list[str]) -> None:
         )
     chosen = choose_device()
     report["chosen"] = str(chosen)
-    if chosen.kind == "cpu":
+    if chosen.on_cpu:
         advice.append(f"frames are enhanced on the CPU ({chosen.note or 'the only processor found'})")
+    if chosen.kind == "cpu":
+        advice.append('twice as fast on most CPUs: pip install "napari-lowdose-tem[openvino]"')
 
 
 def _examine_models(report: dict[str, Any], advice: list[str]) -> None:

@@ -34,9 +34,12 @@ class OpenVinoRunner(HostRunner):
 
     def __init__(self, network: torch.nn.Module, device: Device) -> None:
         openvino = _import_openvino()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's tracer warns of what the network checks of its input
-            self._graph = openvino.convert_model(network, example_input=torch.zeros(_EXAMPLE_SHAPE))
+        example = torch.zeros(_EXAMPLE_SHAPE)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the tracer warns of what the network checks of its input
+            # the engine compares the outcome itself; torch's own check imports for seconds
+            traced = torch.jit.trace(network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+            self._graph = openvino.convert_model(traced, example_input=example)
         self._core = openvino.Core()
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS.get(device.precision, "f32"),

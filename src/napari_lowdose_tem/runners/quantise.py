@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,11 +18,10 @@ from napari_lowdose_tem.preprocess import measure_scaling
 from napari_lowdose_tem.simulate import MATERIALS, MEASURED, draw_specimen, expose, render
 
 _THIN = 32  # layers of fewer channels gain little speed from eight bits and lose the most
-_SHARES_OF_RANGE = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+_SMALLEST_RANGE = 1e-6
 _FRAME_SHAPE = (256, 384)
 _FIELD_NM = (768.0, 1152.0)
-_HOLE_PX = 64
-_SAMPLE = 100_000  # values of a layer's input its range is chosen on
+_DOSES_E_PER_PX = (1.0, 10.0)
 
 
 class EightBitConv(nn.Module):
@@ -32,13 +32,12 @@ class EightBitConv(nn.Module):
     conv
         The convolution in float32.
     low, high
-        Range of its input; it is widened to hold 0.
+        Range of its input, 0 within it.
     """
 
     def __init__(self, conv: nn.Conv2d, low: float, high: float) -> None:
         super().__init__()
         self.conv = conv
-        low, high = min(low, 0.0), max(high, 1e-6)
         self.step = (high - low) / 255
         self.zero = min(255, max(0, round(-low / self.step)))
         weight = conv.weight.detach()
@@ -81,9 +80,14 @@ def quantise(network: nn.Module, frames: Iterable[torch.Tensor]) -> nn.Module:
         for name, module in quantised.named_modules()
         if isinstance(module, nn.Conv2d) and min(module.in_channels, module.out_channels) >= _THIN
     }
-    seen: dict[str, list[torch.Tensor]] = {name: [] for name in convs}
+    ranges = dict.fromkeys(convs, (0.0, _SMALLEST_RANGE))
+
+    def widen(name: str, x: torch.Tensor) -> None:
+        low, high = ranges[name]
+        ranges[name] = min(low, float(x.min())), max(high, float(x.max()))
+
     hooks = [
-        module.register_forward_pre_hook(lambda _, args, name=name: seen[name].append(_draw_sample(args[0])))
+        module.register_forward_pre_hook(lambda _, args, name=name: widen(name, args[0]))
         for name, module in convs.items()
     ]
     n_frames = 0
@@ -97,35 +101,25 @@ def quantise(network: nn.Module, frames: Iterable[torch.Tensor]) -> nn.Module:
         raise ValueError("no frames to measure the ranges of an eight-bit network on")
     for name, conv in convs.items():
         parent, _, child = name.rpartition(".")
-        low, high = _choose_range(torch.cat(seen[name]))
-        setattr(quantised.get_submodule(parent), child, EightBitConv(conv, low, high))
+        setattr(quantised.get_submodule(parent), child, EightBitConv(conv, *ranges[name]))
     return quantised
 
 
-def _draw_sample(values: torch.Tensor) -> torch.Tensor:
-    flat = values.detach().flatten()
-    extremes = torch.stack(flat.aminmax())
-    return torch.cat([extremes, flat[:: max(1, flat.numel() // _SAMPLE)]])
-
-
-def _choose_range(values: torch.Tensor) -> tuple[float, float]:
-    """Return the range whose 256 levels give the least mean square error, clipping included."""
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 1e-6)
-    errors = {}
-    for share in _SHARES_OF_RANGE:
-        step = share * (high - low) / 255
-        rounded = (values.clamp(share * low, share * high) / step).round() * step
-        errors[float((rounded - values).square().mean())] = share
-    share = errors[min(errors)]
-    return share * low, share * high
-
-
 def iter_typical_inputs(recipe: Mapping[str, Any]) -> Iterator[torch.Tensor]:
-    """Yield simulated frames (1, 1, 256, 384) of every material at low and high dose, scaled by a recipe."""
-    for seed, material in enumerate(MATERIALS):
-        for dose_e_per_px in (3.0, 10.0):
-            specimen = draw_specimen(material, _FIELD_NM, seed)
-            transmission = render(specimen, _FRAME_SHAPE).transmission
-            transmission[:, :_HOLE_PX] = 1.5  # a hole in the support is brighter than any film
+    """Yield simulated frames (1, 1, rows, columns), scaled by a recipe, that span what a network may see.
+
+    Every material at low and high dose, and a field of nothing but extremes: an opaque disc, a hole three
+    times as bright as the film.
+    """
+    rows, cols = _FRAME_SHAPE
+    row, col = np.mgrid[:rows, :cols]
+    extremes = np.where(np.hypot(row - rows / 2, col - cols / 4) < rows / 4, 0.0, 1.0)
+    extremes[:, -cols // 4 :] = 3.0
+    for dose_e_per_px in _DOSES_E_PER_PX:
+        for seed, material in enumerate((*MATERIALS, None)):
+            transmission = extremes
+            if material is not None:
+                specimen = draw_specimen(material, _FIELD_NM, seed)
+                transmission = render(specimen, _FRAME_SHAPE).transmission
             counts = expose(dose_e_per_px * transmission, MEASURED, seed)
             yield torch.from_numpy(measure_scaling(recipe, counts).normalise(counts)[None, None])
