@@ -2,9 +2,7 @@
 
 import json
 import re
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ from napari_lowdose_tem.reproduce import (
     find_differences,
     iter_reproduce,
     reproduce,
-    time_frames,
     write_report,
 )
 from napari_lowdose_tem.reproduce.example import find_lines, make_scene, place_lines
@@ -224,35 +221,6 @@ def test_lines_are_found_where_nobody_gives_them():
         assert np.sqrt(to @ to - along**2) < 2
         assert d / 2 < along < np.linalg.norm(stop - start) - d / 2
     assert find_lines(np.full((90, 130), 500.0), None) == {}
-
-
-def test_time_of_a_frame():
-    import torch
-
-    class Slow(torch.nn.Module):
-        def forward(self, x):
-            time.sleep(0.02)
-            return x
-
-    slow = Slow()
-
-    def enhance(counts):
-        time.sleep(0.01)
-        slow(counts)
-        return counts
-
-    device = SimpleNamespace(
-        name="a CPU", precision="float32", kind="cpu", torch_device=torch.device("cpu"), dtype=torch.float32
-    )
-    model = SimpleNamespace(file=SimpleNamespace(label="slow"))
-    engine = SimpleNamespace(network=slow, enhance=enhance, device=device, model=model)
-    timing = time_frames(engine, (48, 80), frames=5)
-    assert 20 <= timing.calc_ms_p50 < 60
-    assert 30 <= timing.total_ms_p50 < 90
-    assert timing.total_ms_mean > timing.calc_ms_mean
-    assert (timing.frames, timing.shape, timing.model) == (5, (48, 80), "slow")
-    with pytest.raises(ValueError, match="1 frames to time"):
-        time_frames(engine, frames=1)
 
 
 def test_training_log():

@@ -3,6 +3,7 @@
 # listed by --help in this order
 from napari_lowdose_tem.cli import enhance, measure, simulate, check, train, import_weights, evaluate, doctor  # noqa: F401, I001
 from napari_lowdose_tem.cli import reproduce  # noqa: F401
+from napari_lowdose_tem.cli import bench  # noqa: F401
 from napari_lowdose_tem.cli import watch  # noqa: F401
 from napari_lowdose_tem.cli._app import app
 

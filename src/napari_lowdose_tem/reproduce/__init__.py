@@ -2,16 +2,13 @@
 
 from napari_lowdose_tem.reproduce.job import ReproduceJob, ReproduceStep, iter_reproduce, reproduce
 from napari_lowdose_tem.reproduce.report import write_report
-from napari_lowdose_tem.reproduce.timing import Timing, time_frames
 from napari_lowdose_tem.reproduce.tolerance import find_differences
 
 __all__ = [
     "ReproduceJob",
     "ReproduceStep",
-    "Timing",
     "find_differences",
     "iter_reproduce",
     "reproduce",
-    "time_frames",
     "write_report",
 ]

@@ -46,7 +46,7 @@ class Size:
         return 64_000.0 * (self.lde_px / self.hde_px) ** 2
 
 
-FULL = Size(1.0, 512, 4096, 8, 61, 40)  # odd: one exposure is the middle one
+FULL = Size(1.0, 512, 4096, 8, 61, 100)  # odd: one exposure is the middle one
 QUICK = Size(1e-6, 256, 1024, 4, 5, 3)
 
 
@@ -244,18 +244,17 @@ def _iter_example(job: ReproduceJob) -> Work:
 
 
 def _iter_timing(job: ReproduceJob) -> Work:
-    from napari_lowdose_tem.engine import Engine
-    from napari_lowdose_tem.reproduce.timing import iter_time_frames
+    from napari_lowdose_tem.bench import BenchJob, iter_bench
 
-    models = list(dict.fromkeys((str(job.model), *_TIMED_MODELS)))
-    total, rows = len(models) * job.size.timed, []
-    for i, model in enumerate(models):
-        yield i * job.size.timed, total
-        with Engine(model, job.device) as engine:
-            before = i * job.size.timed
-            timing = iter_time_frames(engine, frames=job.size.timed)
-            rows.append((yield from _follow(timing, lambda done, n, before=before: (before + done, total))))
-    return {"table3": [row.to_json() for row in rows]}
+    devices = () if job.device == "auto" else (job.device,)
+    models = tuple(dict.fromkeys((str(job.model), *_TIMED_MODELS)))
+    rows: list[dict[str, Any]] = []
+    for step in iter_bench(BenchJob(devices, models, frames=job.size.timed, stack=False)):
+        if step.row is not None:
+            rows.append(step.row.to_json())
+        if step.result is None:
+            yield step.index + step.done / step.total, step.cases
+    return {"table3": rows}
 
 
 def _follow(work: Generator[Progress, None, R], tell: Callable[..., Q]) -> Generator[Q, None, R]:

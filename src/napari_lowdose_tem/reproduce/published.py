@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari_lowdose_tem.bench.published import TABLE3
+
 PUBLISHED: dict[str, Any] = {
     "citation": "H. Katsuno, Y. Kimura, T. Yamazaki, I. Takigawa (2021), Fast improvement of TEM image with "
     "low-dose electrons by deep learning, arXiv:2106.01718",
@@ -28,13 +30,7 @@ PUBLISHED: dict[str, Any] = {
         "alumina": {"mae": [0.075, 0.026], "psnr": [20.69, 2.06]},
         "all": {"mae": [0.063, 0.028], "psnr": [21.97, 2.79]},
     },
-    # mean and scatter over 100 frames of 512²: calculation, and with both transfers [ms]
-    "table3": [
-        {"processor": "Intel Core i9-9900X 3.50 GHz", "calc_ms": [106, 0.7], "total_ms": None},
-        {"processor": "NVIDIA Quadro RTX 8000", "calc_ms": [4.4, 0.0], "total_ms": [8.0, 0.1]},
-        {"processor": "Intel Core i7-9700 3.00 GHz", "calc_ms": [300, 10], "total_ms": None},
-        {"processor": "NVIDIA GeForce GTX 1650", "calc_ms": [5.3, 0.6], "total_ms": [25, 0.5]},
-    ],
+    "table3": TABLE3,
     # Fig. 2 and its text: epochs after which the validation loss stays, and epochs used
     "fig2": {"steady_after": 100, "used": 900},
     # Fig. 4 and its text: dose [e-/px], mean absolute difference from the high-dose image

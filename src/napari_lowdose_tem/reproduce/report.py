@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from napari_lowdose_tem.bench.report import name_way
 from napari_lowdose_tem.reproduce.cells import (
     NONE,
     say,
@@ -339,10 +340,9 @@ def _write_table3(n: Mapping[str, Any]) -> Iterator[str]:
         for row in n["published"]["table3"]
     ]
     for row in n["table3"]:
-        threads = "" if row["threads"] is None else f", {row['threads']} thread{'s' * (row['threads'] > 1)}"
         rows.append(
             [
-                f"{row['device']}{threads}, {row['precision']}",
+                name_way(row),
                 f"`{row['model']}`",
                 write_pair([row["calc_ms_mean"], row["calc_ms_sd"]], 1),
                 write_pair([row["total_ms_mean"], row["total_ms_sd"]], 1),
