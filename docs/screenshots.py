@@ -6,18 +6,24 @@ Without the path of a low-dose frame the sample data are shown. `--only profile 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+os.environ["NAPARI_CONFIG"] = os.path.join(tempfile.mkdtemp(), "settings.yaml")  # docks at their first place
 
 import napari
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import tifffile
+from napari._app_model import get_app_model
 from napari.layers import Layer
 from qtpy.QtWidgets import QApplication
 from scipy.ndimage import gaussian_filter
@@ -25,7 +31,7 @@ from scipy.ndimage import gaussian_filter
 from napari_lowdose_tem.demo import iter_demo
 from napari_lowdose_tem.enhance import enhance
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io import read
+from napari_lowdose_tem.io import read, write
 from napari_lowdose_tem.measure import Line
 from napari_lowdose_tem.simulate.camera import MEASURED, expose
 from napari_lowdose_tem.simulate.dataset import simulate_dataset
@@ -34,11 +40,14 @@ from napari_lowdose_tem.widgets import _layers
 from napari_lowdose_tem.widgets.profile_control import ProfileControl
 from napari_lowdose_tem.widgets.train_dock import TrainDock
 from napari_lowdose_tem.widgets.train_state import NEW_WEIGHTS
+from napari_lowdose_tem.widgets.watch_state import REPLAY
 
-PLUGIN = "napari-lowdose-tem"
+PLUGIN, MENU = "napari-lowdose-tem", "Enhance low-dose TEM"
 IMAGES = Path(__file__).parent / "images"
 SIZE_PX = (1360, 860)
 EPOCHS = 12
+ENGINE: dict[str, Any] = {"device": "cpu", "precision": "float32"}  # the same numbers on every computer
+REPLAYED = 120  # frames, before the picture is taken
 MOST_BYTES = 400_000
 
 
@@ -70,7 +79,7 @@ def main(words: list[str] | None = None) -> None:
     """Make all pictures, or some."""
     sections = {
         "demo": copy_demo, "enhance": shoot_load_and_enhance, "compare": shoot_compare,
-        "profile": shoot_profile, "train": shoot_train,
+        "profile": shoot_profile, "live": shoot_live, "train": shoot_train,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("frame", nargs="?", help="a low-dose frame")
@@ -81,6 +90,12 @@ def main(words: list[str] | None = None) -> None:
         viewer.window.resize(*SIZE_PX)
         sections[name](viewer, chosen.frame)
         viewer.close()
+
+
+def open_dock(viewer: napari.Viewer, name: str) -> Any:
+    """Open a dock as the menu does."""
+    get_app_model().commands.execute_command(f"{PLUGIN}.{name.lower().replace(' ', '_')}")
+    return viewer.window.dock_widgets[f"{name} ({MENU})"]
 
 
 def copy_demo(viewer: napari.Viewer, frame: str | None) -> None:
@@ -104,12 +119,12 @@ def shoot_load_and_enhance(viewer: napari.Viewer, frame: str | None) -> None:
         viewer.open(frame, plugin=PLUGIN)
     else:
         viewer.open_sample(PLUGIN, "pair")
-    _, load = viewer.window.add_plugin_dock_widget(PLUGIN, "Load")
+    load = open_dock(viewer, "Load")
     wait(lambda: load.control.state.mean_counts is not None)
     shoot(viewer, "load")
     viewer.window.remove_dock_widget(load)
 
-    _, enhance = viewer.window.add_plugin_dock_widget(PLUGIN, "Enhance")
+    enhance = open_dock(viewer, "Enhance")
     state = enhance.control.state
     wait(lambda: state.live_text.endswith("enhanced.") or state.is_error)
     shoot(viewer, "enhance-frame")
@@ -132,8 +147,8 @@ def shoot_compare(viewer: napari.Viewer, frame: str | None) -> None:
     """Make the pictures of the Compare dock: the sample pair side by side, then two in one view."""
     viewer.open_sample(PLUGIN, "pair")
     low = _layers.image_from_layer(viewer.layers["LDE sample"])
-    _layers.add_image(viewer, _layers.layer_tuple(enhance(low), "LDE sample enhanced"))
-    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")
+    _layers.add_image(viewer, _layers.layer_tuple(enhance(low, **ENGINE), "LDE sample enhanced"))
+    dock = open_dock(viewer, "Compare")
     control, state = dock.control, dock.control.state
     wait(lambda: state.is_fresh and state.found is not None)
     control.point_at((120.0, 600.0))
@@ -148,21 +163,21 @@ def shoot_compare(viewer: napari.Viewer, frame: str | None) -> None:
 
 def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     """Make the pictures of the Line profile dock: a frame enhanced, a triplet in grid mode, a kymograph."""
-    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Line profile")
+    dock = open_dock(viewer, "Line profile")
     control, state = dock.control, dock.control.state
     if frame:
         source = read(frame)
         line = Line((314, 457), (392, 457), 3)  # across a particle of the authors' first example frame
     else:
         _, source, line = make_triplet()
-    show(viewer, source, enhance(source))
+    show(viewer, source, enhance(source, **ENGINE))
     measure(control, line)
     shoot(viewer, "profile", lambda: look_at(viewer, line, source.pixel_size_nm[0]))
 
     viewer.layers.clear()
     wait(lambda: not state.curves)
     hde, lde, line = make_triplet()
-    show(viewer, hde, lde, enhance(lde))
+    show(viewer, hde, lde, enhance(lde, **ENGINE))
     control.choose(particles=2)
     measure(control, line)
     control.keep()
@@ -178,7 +193,7 @@ def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     wait(lambda: not state.curves)
     control.choose(layout="overlaid")
     movie, line = make_growth()
-    show(viewer, movie, enhance(movie))
+    show(viewer, movie, enhance(movie, **ENGINE))
     control.choose(particles=1)
     measure(control, line)
     dock.time_button.click()
@@ -259,13 +274,31 @@ def look_at(viewer: napari.Viewer, line: Line, pixel_nm: float) -> None:
     viewer.scene.camera.zoom *= 2.2
 
 
+def shoot_live(viewer: napari.Viewer, frame: str | None) -> None:
+    """Make the picture of the Live dock: it replays the sample movie, as if a camera wrote it."""
+    (movie,) = viewer.open_sample(PLUGIN, "movie")
+    with tempfile.TemporaryDirectory(prefix="lowdose-") as folder, contextlib.chdir(folder):
+        write(_layers.image_from_layer(movie), Path("movie.tif"))
+        viewer.layers.clear()
+        dock = open_dock(viewer, "Live")
+        state = dock.control.state
+        dock.control.choose(kind=REPLAY, path="movie.tif", rate_per_s=8.0)
+        dock.run_button.click()
+        wait(lambda: bool(came := re.match(r"\d+", state.count_text)) and int(came[0]) > REPLAYED)
+        viewer.canvas.overlays.scale_bar.visible = True
+        shoot(viewer, "live")
+        dock.run_button.click()
+        wait(lambda: not state.running)
+        viewer.window.remove_dock_widget(dock)
+
+
 def shoot_train(viewer: napari.Viewer, frame: str | None) -> None:
     """Make the pictures of the Train dock: a small network learns for some minutes, from new weights."""
     small = replace(TRAIN_RECIPES["default"], crop_px=128, steps_per_epoch=12, warm_up_steps=5)
     TRAIN_RECIPES["default"] = small
     with tempfile.TemporaryDirectory(prefix="lowdose-") as folder:
         os.environ["LOWDOSE_TEM_MODELS"] = str(Path(folder, "models"))
-        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
+        dock = open_dock(viewer, "Train")
         control, state = dock.control, dock.control.state
         wait(dock.isVisible)
         shoot(viewer, "train-dock")

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets import _layers
-from napari_lowdose_tem.widgets.compare_dock import CompareDock, _was_placed_by_user
+from napari_lowdose_tem.widgets.compare_dock import CompareDock
 from napari_lowdose_tem.widgets.compare_field import Placement, Pyramid
 from napari_lowdose_tem.widgets.compare_paint import make_image, paint_picture
 from napari_lowdose_tem.widgets.compare_state import Picture, picture_of
@@ -356,19 +356,24 @@ def full_viewer(make_napari_viewer):
     return make_napari_viewer()
 
 
-@pytest.mark.parametrize("plugin", [PLUGIN, "Enhance low-dose TEM"])
-def test_it_stays_where_the_user_put_it(monkeypatch, plugin):
-    assert "Enhance low-dose TEM" == PluginManifest.from_distribution(PLUGIN).display_name  # in the menu
-    placed = get_settings().application.plugin_widget_positions
-    for name in [name for name in placed if name.startswith("Compare (")]:
-        monkeypatch.delitem(placed, name)
-    assert not _was_placed_by_user()
-    monkeypatch.setitem(placed, f"Compare ({plugin})", "right")
-    assert _was_placed_by_user()
+def test_it_opens_where_the_user_put_it(full_viewer, qtbot, monkeypatch):
+    positions = get_settings().application.plugin_widget_positions
+    for name in ("Compare (Enhance low-dose TEM)", f"Compare ({PLUGIN})"):
+        monkeypatch.delitem(positions, name, raising=False)
+    below, right = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
+    window = full_viewer.window._qt_window
+    window.show()
+    for placed, area in ((f"Compare ({PLUGIN})", right), ("Compare (Enhance low-dose TEM)", below)):
+        with monkeypatch.context() as patch:
+            patch.setitem(positions, placed, "right")
+            holder, dock = full_viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")
+            qtbot.wait(300)
+            assert window.dockWidgetArea(holder) == area
+            full_viewer.window.remove_dock_widget(dock)
 
 
 def test_it_opens_below_the_canvas_and_closes(full_viewer, qtbot, monkeypatch):
-    monkeypatch.setattr("napari_lowdose_tem.widgets.compare_dock._was_placed_by_user", lambda: False)
+    monkeypatch.setattr("napari_lowdose_tem.widgets.compare_dock.placed_by_user", frozenset)
     viewer = full_viewer
     viewer.window._qt_window.show()
     add(viewer, *images(3))

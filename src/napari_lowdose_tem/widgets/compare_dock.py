@@ -51,7 +51,6 @@ _LAYERS = {"HDE": "HDE on the low-dose grid", "LDE": "LDE, averaged", "residual"
 _SIDE_PX, _RESULTS_PX, _HEIGHT_PX = 260, 350, 430
 _ANY_PX = 16_777_215  # Qt's largest width
 _WIDE = 1.25  # ratio of width and height from which on parts lie side by side
-_FULL_NAMES = ("Compare (Enhance low-dose TEM)", "Compare (napari-lowdose-tem)")  # by the menu, by Python
 
 
 class CompareDock(Dock):
@@ -64,14 +63,13 @@ class CompareDock(Dock):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        self._was_placed = _was_placed_by_user()
+        self._placed = placed_by_user()
         super().__init__(CompareControl(napari_viewer))
         viewer = self.control.viewer
         viewer.events.theme.connect(self._show_state)
         self._endings.append(lambda: viewer.events.theme.disconnect(self._show_state))
         self._endings.append(self.views.stop)
-        if not self._was_placed:
-            self.setMinimumWidth(1)  # or the right side would grow before it goes below
+        self.setMinimumWidth(1)  # or the right side would grow before it goes below
 
     # ---- widgets
 
@@ -253,10 +251,10 @@ class CompareDock(Dock):
         while shell is not None and not isinstance(shell, QDockWidget):
             shell = shell.parent()
         window = shell.parent() if shell is not None else None
-        if self._was_placed or not isinstance(window, QMainWindow):
+        self.setMinimumWidth(0)
+        if getattr(shell, "name", "") in self._placed or not isinstance(window, QMainWindow):
             super()._settle()
             return
-        self.setMinimumWidth(0)
         window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, shell)
 
     def sizeHint(self) -> QSize:
@@ -390,11 +388,11 @@ class CompareDock(Dock):
         return super().event(event)
 
 
-def _was_placed_by_user() -> bool:
-    """Whether napari knows where the dock was last."""
+def placed_by_user() -> frozenset[str]:
+    """Names of docks whose place napari knows, from when they were open last."""
     from napari.settings import get_settings
 
-    return not get_settings().application.plugin_widget_positions.keys().isdisjoint(_FULL_NAMES)
+    return frozenset(get_settings().application.plugin_widget_positions)
 
 
 def _frames(n: int) -> str:

@@ -25,6 +25,7 @@ _ROOM = 0.12  # beyond the data while they move, so that the axes need not follo
 _REST_MS = 350
 _CIRCLES = 90
 _BAR_SHARE = 0.17  # of the height, for each profile's diameters
+_ABOVE_BAR = 0.025
 _LETTER_PX, _LINE_HEIGHT_PX = 5.6, 13
 Segments = tuple[tuple[float, float], ...]
 
@@ -165,10 +166,11 @@ class ProfilePlot(QWidget):
         length = max((curve.profile.length for curve in drawn if curve.profile is not None), default=1.0)
         low, high = (min(lows), max(highs)) if lows else (0.0, 1.0)
         margin = 0.06 * ((high - low) or abs(high) or 1.0)
-        # the diameters' bars have their place below the profiles
-        below = _BAR_SHARE * len(here)
-        bottom = low - margin - below / (1 - below) * (high - low + 2 * margin)
         height = axes.bbox.height or 1.0
+        # the diameters' bars have their place below the profiles, and so have the numbers on them
+        line = _LINE_HEIGHT_PX * float(self._canvas.device_pixel_ratio) / height
+        below = max(_BAR_SHARE * len(here), min(0.5, _place_bar(len(here) - 1) + _ABOVE_BAR + line))
+        bottom = low - margin - below / (1 - below) * (high - low + 2 * margin)
         # and what is said its place above them
         share = min(0.6, self._head_px(axes) / height)
         return 0.0, length, bottom, high + margin + (high - bottom) * share / (1 - share)
@@ -297,7 +299,7 @@ class _Panel:
         (self._fit,) = plot([], [], color=color, lw=2.0, animated=True)
         (self._ground,) = plot([], [], color=color, lw=1.0, ls=(0, (4, 3)), animated=True)
         across = axes.get_xaxis_transform()
-        self._height = _BAR_SHARE * (of - 1 - place + 0.35)
+        self._height = _place_bar(of - 1 - place)
         (self._bars,) = plot(
             [], [], color=color, lw=1.4, marker="|", ms=8, mew=1.4, transform=across, animated=True
         )
@@ -352,7 +354,7 @@ class _Panel:
         for particle, label in zip(found.particles, self._labels, strict=False):
             half = particle.diameter / 2
             xs += [particle.center - half, particle.center + half, np.nan]
-            label.set_position((particle.center, self._height + 0.025))
+            label.set_position((particle.center, self._height + _ABOVE_BAR))
             label.set_text(f"{particle.diameter:.1f}")
         self._bars.set_data(xs, [self._height] * len(xs))
         centers = [particle.center for particle in found.particles]
@@ -406,3 +408,8 @@ def _found_segments(curves: tuple[Curve, ...]) -> Segments:
         if found is not None and not found.refused and found.background is not None:
             return tuple(found.background.segments)
     return ()
+
+
+def _place_bar(row: int) -> float:
+    """Height of the bars of a profile, the lowest row being 0, as a share of the axes'."""
+    return _BAR_SHARE * (row + 0.35)
