@@ -2,18 +2,21 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from napari.components import ViewerModel
 
+from napari_lowdose_tem import live
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.live import LiveStep, Skipped
-from napari_lowdose_tem.widgets import _layers
+from napari_lowdose_tem.widgets import _layers, watch_request
+from napari_lowdose_tem.widgets.live import EngineChoice
 from napari_lowdose_tem.widgets.watch_control import WatchControl
 from napari_lowdose_tem.widgets.watch_dock import WatchDock
 from napari_lowdose_tem.widgets.watch_layers import WatchLayers
-from napari_lowdose_tem.widgets.watch_request import Newest
+from napari_lowdose_tem.widgets.watch_request import WatchRequest, describe_played
 from napari_lowdose_tem.widgets.watch_state import (
     FOLDER,
     LAYER,
@@ -32,6 +35,12 @@ def viewer(movie):
     viewer = ViewerModel()
     _layers.add_image(viewer, _layers.layer_tuple(Image(movie, (2.0, 3.0), 44.0, 0.5, "movie")))
     return viewer
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """No process of its own, which takes seconds to start."""
+    monkeypatch.setattr(live, "iter_live_apart", live.iter_live)
 
 
 @pytest.fixture
@@ -63,7 +72,7 @@ def wait_ended(qtbot, control):
     qtbot.waitUntil(lambda: not control.state.running, timeout=LONG)
 
 
-def test_replay_of_a_layer_shows_both_in_place_until_stopped(qtbot, control, viewer, movie):
+def test_replay_of_a_layer_shows_both_in_place_until_stopped(here, qtbot, control, viewer, movie):
     source = viewer.layers["movie"]
     control.start()
     raw, enhanced = wait_shown(qtbot, control, "movie")
@@ -93,21 +102,17 @@ def test_replay_of_a_layer_shows_both_in_place_until_stopped(qtbot, control, vie
     assert control.state.layers == ("movie",)
 
 
-def test_frames_are_all_accounted_for_at_the_end(qtbot, control, file):
+def test_frames_are_all_accounted_for_at_the_end(here, qtbot, control, file):
     control.choose(kind=REPLAY, path=str(file), loop=False)
-    last = []
-    take = Newest.take
     control.start()
-    newest = control._request.newest
-    newest.take = lambda: last.append(take(newest)) or last[-1]
     wait_ended(qtbot, control)
     assert control.state.message == "The replay is over."
-    step = [step for step in last if step is not None][-1]
+    step = control._step
     assert step.arrived == 5 == step.enhanced + step.dropped
     assert control.state.count_text.startswith("5 came")
 
 
-def test_saving_every_frame_ends_with_the_last_and_goes_on(qtbot, control, file, tmp_path):
+def test_saving_every_frame_ends_with_the_last_and_goes_on(here, qtbot, control, file, tmp_path):
     control.choose(kind=REPLAY, path=str(file))
     control.choose_output(tmp_path / "out.ome.zarr")
     assert control.state.save_all
@@ -120,7 +125,7 @@ def test_saving_every_frame_ends_with_the_last_and_goes_on(qtbot, control, file,
     assert "goes on" in control.state.output_text
 
 
-def test_folder_with_a_broken_file_is_followed(qtbot, control, viewer, movie, tmp_path):
+def test_folder_with_a_broken_file_is_followed(here, qtbot, control, viewer, movie, tmp_path):
     folder = tmp_path / "camera"
     folder.mkdir()
     control.choose(kind=FOLDER, path=str(folder))
@@ -139,7 +144,7 @@ def test_folder_with_a_broken_file_is_followed(qtbot, control, viewer, movie, tm
 
 
 @pytest.mark.parametrize("path", ["none", "movie.dm4"])
-def test_what_cannot_be_followed_is_one_red_line(qtbot, control, tmp_path, path):
+def test_what_cannot_be_followed_is_one_red_line(here, qtbot, control, tmp_path, path):
     control.choose(kind=FOLDER, path=str(tmp_path / path))
     control.start()
     wait_ended(qtbot, control)
@@ -147,7 +152,7 @@ def test_what_cannot_be_followed_is_one_red_line(qtbot, control, tmp_path, path)
     assert path in control.state.message
 
 
-def test_another_jobs_output_is_refused(qtbot, control, file, tmp_path):
+def test_another_jobs_output_is_refused(here, qtbot, control, file, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
     control.choose(kind=REPLAY, path=str(file))
@@ -158,7 +163,7 @@ def test_another_jobs_output_is_refused(qtbot, control, file, tmp_path):
     assert (tmp_path / "out" / "mine.txt").read_text() == "x"
 
 
-def test_removed_layers_come_again(qtbot, control, viewer):
+def test_removed_layers_come_again(here, qtbot, control, viewer):
     control.start()
     raw, enhanced = wait_shown(qtbot, control, "movie")
     viewer.layers.remove(enhanced)
@@ -166,7 +171,7 @@ def test_removed_layers_come_again(qtbot, control, viewer):
     assert raw in viewer.layers
 
 
-def test_dock_says_what_is_missing_and_runs(qtbot, viewer):
+def test_dock_says_what_is_missing_and_runs(here, qtbot, viewer):
     viewer.layers.clear()
     dock = WatchDock(viewer)
     qtbot.addWidget(dock)
@@ -213,15 +218,66 @@ def test_closing_the_dock_ends_the_job(qtbot, viewer):
     assert control.state.layers == ("movie",)  # nobody listens any more
 
 
-def test_newest_report_keeps_the_frame_that_was_not_yet_shown():
-    frame = Image(np.ones((2, 3)))
-    newest = Newest()
-    assert newest.put(LiveStep("a", enhanced=1, raw=frame, output=frame))
-    assert not newest.put(LiveStep(enhanced=1, arrived=5))
-    step = newest.take()
-    assert (step.name, step.arrived) == ("a", 5)
-    assert step.output is frame
-    assert newest.take() is None
+def test_killed_process_is_told_and_another_can_be_started(
+    qtbot, control, viewer, movie, tiny_model, tmp_path
+):
+    from napari_lowdose_tem.engine import Engine
+
+    control.start()
+    wait_shown(qtbot, control, "movie")
+    (child,) = psutil.Process().children()
+    child.kill()
+    wait_ended(qtbot, control)
+    assert control.state.is_error
+    assert "start again" in control.state.message
+    tifffile.imwrite(tmp_path / "frame.tif", movie[1])
+    control.choose(kind=FOLDER, path=str(tmp_path))
+    control.start()
+    assert not control.state.is_error
+    raw, enhanced = wait_shown(qtbot, control, tmp_path.name)
+    np.testing.assert_array_equal(raw.data, movie[1])
+    with Engine(tiny_model, "cpu") as engine:
+        np.testing.assert_allclose(enhanced.data, engine.enhance(movie[1][None])[0], rtol=1e-4)
+    control.stop()
+    wait_ended(qtbot, control)
+    assert control.state.message == "Stopped."
+    assert not psutil.Process().children()
+
+
+def test_stop_while_it_loads_ends_at_once(qtbot, control):
+    control.start()
+    qtbot.waitUntil(lambda: bool(psutil.Process().children()), timeout=LONG)
+    control.stop()
+    wait_ended(qtbot, control)
+    assert control.state.message == "Stopped."
+    assert not psutil.Process().children()
+
+
+def test_the_picture_is_that_of_the_newest_frame(make_napari_viewer):
+    viewer = make_napari_viewer(show=True)
+    layers = WatchLayers(viewer)
+    down, across = np.mgrid[:60, :80].astype(np.float32)
+    layers.show("camera", Image(down), Image(down))
+    layers.own[1].visible = True
+    first = viewer.screenshot(canvas_only=True, flash=False)[..., 0].astype(float)
+    layers.show("camera", Image(across), Image(across))
+    second = viewer.screenshot(canvas_only=True, flash=False)[..., 0].astype(float)
+    for picture, axis in ((first, 0), (second, 1)):
+        inner = picture[tuple(slice(int(0.3 * n), int(0.7 * n)) for n in picture.shape)]
+        assert np.ptp(inner.mean(1 - axis)) > 50
+        assert np.ptp(inner.mean(axis)) < 2
+
+
+def test_only_a_part_of_a_movie_too_large_to_copy_is_played(monkeypatch, movie):
+    image = Image(movie)
+    assert describe_played(image) == ""
+    monkeypatch.setattr(watch_request, "_MOST_SENT_BYTES", 3 * movie[0].nbytes)
+    assert describe_played(image).startswith("Plays the first 3 of 5 frames")
+    request = WatchRequest(LAYER, "", image, 30.0, False, EngineChoice("default", 0))
+    events = [
+        event for event in request.config().source.iter_events(False) if isinstance(event, live.Arrival)
+    ]
+    np.testing.assert_array_equal([event.image.data for event in events], movie[:3])
 
 
 def test_contrast_waits_for_a_frame_with_signal(viewer):

@@ -6,6 +6,7 @@
 Imports torch only when it runs.
 """
 
+from .apart import iter_live_apart
 from .folder import FolderSource
 from .growing import GrowingSource
 from .pipeline import LiveConfig, LiveStep, iter_live, open_source
@@ -24,5 +25,6 @@ __all__ = [
     "Source",
     "Wait",
     "iter_live",
+    "iter_live_apart",
     "open_source",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -254,13 +255,9 @@ class _Run:
         scaling = self._level.scaling
         if self._made is None or self._made[0] is not scaling:
             averaged = {"average_s": self._config.average_s, "average_of": self._config.average_of}
-            self._made = (
-                scaling,
-                {
-                    **self._engine.describe(scaling),
-                    **(averaged if self._config.average_s else {}),
-                },
-            )
+            made = {**self._engine.describe(scaling), **(averaged if self._config.average_s else {})}
+            # plain values: a version that is of a class of torch would load torch wherever it is sent
+            self._made = scaling, json.loads(json.dumps(made))
         return self._made[1]
 
     def _wait_saved(self) -> None:

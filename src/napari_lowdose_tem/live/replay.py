@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Set
+from pathlib import Path
 
 from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.io import read
 
 from .source import Arrival, Event, Passed, Wait
 
@@ -20,7 +23,7 @@ class ReplaySource:
     Parameters
     ----------
     image
-        Frame or stack.
+        Frame or stack, or the file to read it from when it starts.
     rate_per_s
         Frames per second.
     loop
@@ -32,24 +35,27 @@ class ReplaySource:
         For a rate that is not positive.
     """
 
-    def __init__(self, image: Image, rate_per_s: float = 30.0, *, loop: bool = False) -> None:
+    def __init__(self, image: Image | Path, rate_per_s: float = 30.0, *, loop: bool = False) -> None:
         if not (math.isfinite(rate_per_s) and rate_per_s > 0):
             raise ValueError(f"a rate of {rate_per_s:g} frames/s plays nothing; give one above 0")
-        self._image, self._rate_per_s, self._loop = image, rate_per_s, loop
+        self._image = image if isinstance(image, Image) else Path(os.path.abspath(image))
+        self._rate_per_s, self._loop = rate_per_s, loop
 
     @property
     def name(self) -> str:
         """Name of the stack."""
-        return self._image.name
+        image = self._image
+        return image.name if isinstance(image, Image) else image.stem.removesuffix(".ome")
 
     @property
     def path(self) -> str:
         """File of the stack, where it has one."""
-        return str(self._image.provenance.get("source", ""))
+        image = self._image
+        return str(image.provenance.get("source", "") if isinstance(image, Image) else image)
 
     def iter_events(self, newest_only: bool, done: Set[str] = frozenset()) -> Iterator[Event]:
         """Tell of the frames when they are due; a camera does not wait, `newest_only` passes over frames."""
-        image = self._image
+        image = self._image if isinstance(self._image, Image) else read(self._image)
         small = image.n_frames * math.prod(image.frame_shape) * image.data.dtype.itemsize <= _IN_MEMORY_BYTES
         stack = image.with_data(image.frames(0, image.n_frames)) if small else image
         start_s, number = time.monotonic(), 0

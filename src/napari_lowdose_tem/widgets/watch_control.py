@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.live.newest import Newest
 from napari_lowdose_tem.model import DEFAULT_MODEL, ModelFile, find_model, list_models
 
 from . import _layers
@@ -15,7 +17,7 @@ from ._worker import Job, Later, error_line
 from .enhance_state import DEVICES, describe_model, model_label
 from .live import EngineChoice
 from .watch_layers import WatchLayers
-from .watch_request import WatchRequest, why_not_start
+from .watch_request import WatchRequest, describe_played, why_not_start
 from .watch_state import LAYER, WatchState, describe_counts, describe_rate, describe_skipped
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from napari_lowdose_tem.live import LiveStep
 
 
-_TELL_S = 0.25
+_TELL_S = 0.5
 _LONGEST_REST_MS = 500
 
 
@@ -45,6 +47,7 @@ class WatchControl:
         self._layers = WatchLayers(viewer)
         self._job: Job | None = None
         self._request: WatchRequest | None = None
+        self._newest = Newest()
         self._step: LiveStep | None = None
         self._n_skipped, self._told_s, self._shown_s = 0, 0.0, 0.0
         self._drawn, self._rest = Later(self._on_drawn), Later(self._show_newest)
@@ -54,6 +57,7 @@ class WatchControl:
         self._connected = [events.inserted, events.removed, events.reordered, events.renamed]
         for event in self._connected:
             event.connect(self._show_layers)
+        events.removed.connect(self._free_memory)
         self.reload_models()
         self._show_layers()
 
@@ -62,11 +66,13 @@ class WatchControl:
         for event in self._connected:
             event.disconnect(self._show_layers)
         self._connected = []
+        self.viewer.layers.events.removed.disconnect(self._free_memory)
+        gc.unfreeze()
         self._drawn.cancel()
         self._rest.cancel()
         self._telling.cancel()
         if self._job is not None and self._request is not None:
-            self._request.newest.is_stopped = True
+            self._request.stopped.set()
             self._job.cancel()
 
     # ---- what the user chooses
@@ -144,19 +150,23 @@ class WatchControl:
         job.finished.connect(self._on_finished)
         job.cancelled.connect(self._on_finished)
         job.errored.connect(self._on_errored)
-        self._n_skipped, self._step = 0, None
+        self._n_skipped, self._step, self._newest = 0, None, Newest()
         state.rate_text = state.count_text = state.skipped_text = state.skipped_all = state.device_text = ""
-        self._say("Loading the model …")
+        self._say("Starting …")
         state.running = True
+        # Python's search for garbage among all objects of the viewer takes 0.2 s, every minute or two
+        gc.collect()
+        gc.freeze()
         job.start()
 
     def stop(self) -> None:
         """Stop after the frame in work; the layers keep the last one."""
         if self._request is not None and self.state.running:
             self.state.stopping = True
-            self._request.newest.is_stopped = True
+            self._request.stopped.set()
 
-    def _on_progress(self, _: Any = None) -> None:
+    def _on_progress(self, step: LiveStep) -> None:
+        self._newest.put(step)
         if not (self._drawn.is_waiting or self._rest.is_waiting):
             self._show_newest()
 
@@ -166,7 +176,7 @@ class WatchControl:
         self._rest.ask_in(min(took_ms, _LONGEST_REST_MS))
 
     def _show_newest(self) -> None:
-        step = self._request.newest.take() if self._request is not None else None
+        step = self._newest.take()
         if step is None or not step.device:
             return
         state = self.state
@@ -215,6 +225,7 @@ class WatchControl:
     def _end(self, message: str, error: bool = False) -> None:
         for later in (self._drawn, self._rest, self._telling):
             later.cancel()  # or they would speak after the end
+        gc.unfreeze()
         self._job = self._request = None
         self.state.running = self.state.stopping = False
         self._layers.note_provenance()
@@ -234,6 +245,10 @@ class WatchControl:
             return None
         return _layers.image_from_layer(self.viewer.layers[self.state.layer])
 
+    def _free_memory(self, event: Any = None) -> None:
+        """Let the garbage be searched for what a removed layer held."""
+        gc.unfreeze()
+
     def _show_layers(self, event: Any = None) -> None:
         live = self._layers.own
         names = tuple(
@@ -248,8 +263,9 @@ class WatchControl:
 
     def _show_source(self) -> None:
         state = self.state
-        reason = why_not_start(state.kind, state.path, self._image())
-        state.source_text = reason
+        image = self._image()
+        reason = why_not_start(state.kind, state.path, image)
+        state.source_text = reason or describe_played(image)
         state.source_ok = not reason and bool(state.model)
         self._show_output()
 

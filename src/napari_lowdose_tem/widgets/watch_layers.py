@@ -72,7 +72,8 @@ class WatchLayers:
             self._has_contrast[kind] = bool(np.ptp(pixels) > 0)
         elif layer.data.shape == pixels.shape and layer.data.dtype == pixels.dtype:
             np.copyto(layer.data, pixels)
-            layer.refresh(thumbnail=with_thumbnail, highlight=False, extent=False)
+            with layer.events.loaded.blocker():  # at each the list of layers would paint its rows anew
+                layer.refresh(thumbnail=with_thumbnail, highlight=False, extent=False)
         else:
             layer.data = pixels.copy()
             self._has_contrast[kind] = False

@@ -1,13 +1,14 @@
-"""A live enhancement for the dock: the frozen request, and its newest report. No Qt."""
+"""A live enhancement for the dock: the frozen request. No Qt."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_lowdose_tem.image import Image
 
@@ -17,32 +18,8 @@ from .watch_state import LAYER, REPLAY
 if TYPE_CHECKING:
     from napari_lowdose_tem.live import LiveConfig, LiveStep, Source
 
-REFRESH_S = 0.04  # the eye follows 25 frames a second
-_HEARD_S = 0.5
-
-
-class Newest:
-    """Holds the newest report until it is looked at, so that none pile up before a slow display."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._step: LiveStep | None = None
-        self.is_stopped = False
-
-    def put(self, step: LiveStep) -> bool:
-        """Keep a report; returns whether the one before was looked at."""
-        with self._lock:
-            before = self._step
-            if before is not None and step.output is None:  # the frame is still to be shown
-                step = replace(step, name=before.name, raw=before.raw, output=before.output)
-            self._step = step
-            return before is None
-
-    def take(self) -> LiveStep | None:
-        """Take the newest report, if there is one since the last."""
-        with self._lock:
-            step, self._step = self._step, None
-            return step
+REFRESH_S = 0.06  # the eye follows 16 frames a second
+_MOST_SENT_BYTES = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +37,13 @@ class WatchRequest:
     average_s: float = 0.0
     average_of: str = "enhanced"
     level: str = "first"
-    newest: Newest = field(default_factory=Newest)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
-    def iter_steps(self) -> Iterator[None]:
-        """Run it, leaving the reports in `newest`; yields when there is one to be looked at.
+    def iter_steps(self) -> Iterator[LiveStep]:
+        """Run it in a process of its own, reporting the newest frame when the last report was looked at."""
+        from napari_lowdose_tem.live import iter_live_apart
 
-        A display that is slow loses reports, and holds up neither the camera nor what is saved.
-        """
-        from napari_lowdose_tem.live import iter_live
-
-        heard_s = time.monotonic()
-        steps = iter_live(self.config())
-        try:
-            for step in steps:
-                # now and then in any case: it is there that the job can be ended from outside
-                if self.newest.put(step) or time.monotonic() - heard_s > _HEARD_S:
-                    heard_s = time.monotonic()
-                    yield
-        finally:
-            steps.close()
+        yield from iter_live_apart(self.config())
 
     def config(self) -> LiveConfig:
         """Open the source; reads the header of a replayed file."""
@@ -98,7 +63,7 @@ class WatchRequest:
             average_of=self.average_of,
             level=self.level,
             report_every_s=REFRESH_S,
-            is_stopped=lambda: self.newest.is_stopped,
+            is_stopped=self.stopped.is_set,
         )
 
     def _source(self) -> Source:
@@ -108,10 +73,31 @@ class WatchRequest:
         # a replay that is saved in full ends with its last frame
         loop = self.loop and not (self.save_all and self.output)
         if self.kind == LAYER and self.image is not None:
-            return ReplaySource(self.image, self.rate_per_s, loop=loop)
+            return ReplaySource(_played(self.image), self.rate_per_s, loop=loop)
         if self.kind == REPLAY:
-            return ReplaySource(read(self.path), self.rate_per_s, loop=loop)
+            read(self.path)  # what is wrong with it is said before the model is loaded
+            return ReplaySource(Path(self.path), self.rate_per_s, loop=loop)
         return open_source(self.path, ignore=self.output)
+
+
+def describe_played(image: Image | None) -> str:
+    """Say when only a part of a layer is played, or nothing."""
+    if image is None or (played := _count_played(image)) == image.n_frames:
+        return ""
+    return f"Plays the first {played:,} of {image.n_frames:,} frames; save it and replay the file for all."
+
+
+def _played(image: Image) -> Image:
+    if image.is_lazy:
+        return image
+    return image.with_data(np.asarray(image.frames(0, _count_played(image))))
+
+
+def _count_played(image: Image) -> int:
+    """Count the frames that may be copied to the other process; what lies on the disk is not copied."""
+    if image.is_lazy:
+        return image.n_frames
+    return min(image.n_frames, max(1, _MOST_SENT_BYTES * image.n_frames // image.data.nbytes))
 
 
 def why_not_start(kind: str, path: str, image: Any) -> str:
