@@ -24,7 +24,7 @@ from napari_lowdose_tem.bench import (
     timing,
     write_report,
 )
-from napari_lowdose_tem.bench.job import count_gflop
+from napari_lowdose_tem.bench.job import choose_devices, count_gflop
 from napari_lowdose_tem.bench.published import GOALS_MS, TABLE3
 from napari_lowdose_tem.bench.report import tell
 from napari_lowdose_tem.bench.stack import choose_length
@@ -281,6 +281,16 @@ def test_cancel(tiny_model, short, scratch, monkeypatch, where):
     assert torch.get_num_threads() == before
     assert len(closed) == (1 if where == "frames" else 2)
     assert not list(scratch.iterdir())
+
+
+def test_openvino_is_timed_with_eight_bits_and_with_torchs(monkeypatch):
+    monkeypatch.setattr(devices, "_why_absent", lambda kind: "")
+    assert [device.precision for device in choose_devices(BenchJob(("openvino",)))[0]] == [
+        devices.choose_device("cpu").precision,
+        "int8",
+    ]
+    (only,) = choose_devices(BenchJob(("openvino",), precisions=("float32",)))[0]
+    assert only.precision == "float32"
 
 
 def test_threads(tiny_model):

@@ -39,7 +39,8 @@ class BenchJob:
     models
         Names or paths.
     precisions
-        As `device.choose_device` takes them; none for that of the device, and "int8" as well by OpenVINO.
+        As `device.choose_device` takes them; none for that of the device, and for OpenVINO, which is chosen
+        for its eight bits, that of torch on the CPU as well.
     shape
         Of the frames (rows, columns) [px].
     frames
@@ -183,7 +184,7 @@ def iter_bench(job: BenchJob) -> Iterator[BenchStep]:
         do not are told in the result.
     """
     files = [find_model(name) for name in job.models]
-    devices, skipped = _choose_devices(job)
+    devices, skipped = choose_devices(job)
     cases = [(device, file) for device in devices for file in files]
     rows: list[BenchRow] = []
     with _threads(job.threads):
@@ -204,11 +205,14 @@ def iter_bench(job: BenchJob) -> Iterator[BenchStep]:
     yield BenchStep("", len(cases), len(cases), 1, 1, result=Bench(tuple(rows), tuple(skipped)))
 
 
-def _choose_devices(job: BenchJob) -> tuple[list[Device], list[Skipped]]:
+def choose_devices(job: BenchJob) -> tuple[list[Device], list[Skipped]]:
+    """Choose the devices of a job, in their precisions, and tell why others are left out."""
     from napari_lowdose_tem.device import EIGHT_BITS, OPENVINO, check_device, check_devices, choose_device
 
     def list_precisions(kind: str) -> tuple[str, ...]:
-        return job.precisions or (("auto", EIGHT_BITS) if kind == OPENVINO else ("auto",))
+        if kind == OPENVINO and not job.precisions:
+            return choose_device("cpu").precision, EIGHT_BITS
+        return job.precisions or ("auto",)
 
     if job.devices:
         chosen = [choose_device(kind, p) for kind in job.devices for p in list_precisions(kind)]
