@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Generator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from napari_lowdose_tem.model import DEFAULT_MODEL, Model, load_model
 from napari_lowdose_tem.network import STRIDE
 from napari_lowdose_tem.preprocess import Scaling, fit_output, measure_scaling
 from napari_lowdose_tem.runners import Parity, Runner, compare_runner, open_runner
+from napari_lowdose_tem.runners.footprint import measure_bytes_per_px
 from napari_lowdose_tem.runners.runner import empty_cache
 from napari_lowdose_tem.tiling import Tile, blend_weight, cut_tiles
 
@@ -29,6 +31,9 @@ _LEVEL_SAMPLE = 16  # frames of a stack its common level is measured on
 # what they see beyond 200 px changes the output by less than a thousandth of its range.
 _HALO_PX = 288
 _SMALLEST_TILE_PX = 640
+_CARD_TILES_PX = (1024, 2048, 3072, 4096, 6144)  # layers of larger ones have more than 2³¹ values
+_WORKSPACE = 2  # convolutions take memory to work in, about as much as the layers hold
+_COUNTS_BYTES_PER_PX = 32  # a runner's memory for counts on their way, and the output
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu")
 
 
@@ -61,7 +66,8 @@ class Engine:
     ) -> None:
         self.model = model if isinstance(model, Model) else load_model(model)
         self.device = device if isinstance(device, Device) else choose_device(device, precision)
-        self.note = self.device.note
+        self._note = self.device.note
+        self._is_short_of_memory = False
         self._runner: Runner | None = None
         self.parity: Parity
         """How far the output is from that of float32 on the CPU."""
@@ -70,27 +76,46 @@ class Engine:
         except ValueError as err:
             if device != "auto" or self.device.kind == "cpu":
                 raise
-            self.device, self.note = choose_device("cpu"), str(err)
+            self.device, self._note = choose_device("cpu"), str(err)
             self._runner, self.parity = self._open_runner()
         on_cpu = self.device.on_cpu
-        self._tile_px = tile_px or (1536 if on_cpu else 2048)
+        self._tile_px = tile_px or self._choose_tile()
         if self._tile_px < _SMALLEST_TILE_PX:
             raise ValueError(f"tile of {self._tile_px} px is too small; use at least {_SMALLEST_TILE_PX} px")
         self._batch_px = 512**2 * (1 if on_cpu else 8)
 
     def _open_runner(self) -> tuple[Runner, Parity]:
-        device = self.device
+        device, runner = self.device, None
         try:
             runner = open_runner(self.model, device)
             parity = compare_runner(runner, self.model.network, self.model.info.recipe, device.precision)
         except (RuntimeError, ImportError, NotImplementedError) as err:
-            raise ValueError(
-                f"{device} cannot run this network: {str(err).splitlines()[0]}; choose another device"
-            ) from err
+            if runner is not None:
+                runner.close()
+            reason = (str(err) or type(err).__name__).splitlines()[0]
+            raise ValueError(f"{device} cannot run this network: {reason}; choose another device") from err
         if not parity.is_close:
             runner.close()
             raise ValueError(f"{device} {parity}: too much for {device.precision}; choose another device")
         return runner, parity
+
+    def _choose_tile(self) -> int:
+        """Return the longest side to process at once [px]; on a card as much as fits into its free memory."""
+        if self.device.on_cpu:
+            return 1536
+        if self.device.torch_device.type != "cuda":
+            return 2048
+        free_bytes, _ = torch.cuda.mem_get_info(self.device.torch_device)
+        inner = measure_bytes_per_px(self.model.network, self.device.dtype)
+        largest_px = free_bytes / (_WORKSPACE * inner + _COUNTS_BYTES_PER_PX)
+        # few sizes, so that the workers of a cluster cut alike
+        return max(side for side in _CARD_TILES_PX if side**2 <= largest_px or side == _CARD_TILES_PX[0])
+
+    @property
+    def note(self) -> str:
+        """What the user should know of device, memory and speed, or nothing."""
+        notes = (self._note, self._runner.note if self._runner is not None else "")
+        return "; ".join(note for note in notes if note)
 
     def __enter__(self) -> Engine:
         """Return the engine itself."""
@@ -116,7 +141,7 @@ class Engine:
             "model_sha256": self.model.file.sha256,
             "recipe": dict(info.recipe),
             "level_counts": None if scaling is None else round(scaling.scale, 6),
-            "device": self.device.name,
+            "device": str(self.device),
             "precision": self.device.precision,
             "tile_px": self._tile_px,
             "torch": torch.__version__,
@@ -176,12 +201,65 @@ class Engine:
         self, counts: npt.NDArray[Any], scaling: Scaling | None, report: Callable[[float], Any]
     ) -> Generator[Any, None, Floats]:
         """Enhance frames (n, rows, columns), yielding `report(share done)` between tiles."""
-        recipe = self.model.info.recipe
-        scalings = [scaling or measure_scaling(recipe, frame) for frame in counts]
-        if recipe["output"] != "unit":
-            return (yield from self._iter_padded(counts, scalings, report))
-        plain = [replace(s, output_scale=1.0, output_offset=0.0) for s in scalings]
-        output = yield from self._iter_padded(counts, plain, report)
+        scalings = self._measure_each(counts, scaling)
+        output = yield from self._iter_padded(counts, self._of_network(scalings), report)
+        return self._fit(counts, scalings, output)
+
+    def begin(
+        self, counts: npt.NDArray[Any], scaling: Scaling | None
+    ) -> Callable[[Callable[[float], Any]], Generator[Any, None, Floats]]:
+        """Begin to enhance frames; return what goes on as `iter_enhance` does, given its `report`.
+
+        As many as `n_in_flight` may be begun before the first goes on. Where only one may, or tiles are
+        needed, nothing happens before it goes on.
+        """
+        rows, cols = counts.shape[-2:]
+        fits = max(_padded(rows), _padded(cols)) <= self._tile_px and not self._is_short_of_memory
+        if self.n_in_flight == 1 or not fits:
+            return partial(self.iter_enhance, counts, scaling)
+        scalings = self._measure_each(counts, scaling)
+        try:
+            wait = self.runner.submit(_pad(counts), self._of_network(scalings))
+        except (RuntimeError, MemoryError) as err:
+            if not _is_out_of_memory(err):
+                raise
+            return partial(self.iter_enhance, counts, scaling)
+        return partial(self._iter_rest, counts, scaling, scalings, wait)
+
+    def _iter_rest(
+        self,
+        counts: npt.NDArray[Any],
+        scaling: Scaling | None,
+        scalings: list[Scaling],
+        wait: Callable[[], Floats],
+        report: Callable[[float], Any],
+    ) -> Generator[Any, None, Floats]:
+        """Wait for frames begun; do them again, fewer at a time, when memory ran out."""
+        try:
+            return self._fit(counts, scalings, wait()[:, : counts.shape[1], : counts.shape[2]])
+        except (RuntimeError, MemoryError) as err:
+            if not _is_out_of_memory(err):
+                raise
+        return (yield from self.iter_enhance(counts, scaling, report))
+
+    @property
+    def n_in_flight(self) -> int:
+        """How many batches may be begun before the first is waited for."""
+        return self.runner.n_in_flight
+
+    def _measure_each(self, counts: npt.NDArray[Any], scaling: Scaling | None) -> list[Scaling]:
+        return [scaling or measure_scaling(self.model.info.recipe, frame) for frame in counts]
+
+    def _of_network(self, scalings: list[Scaling]) -> list[Scaling]:
+        """Return the scalings to run the network with: without those of an output yet to be fitted."""
+        if self.model.info.recipe["output"] != "unit":
+            return scalings
+        return [replace(s, output_scale=1.0, output_offset=0.0) for s in scalings]
+
+    def _fit(self, counts: npt.NDArray[Any], scalings: list[Scaling], output: Floats) -> Floats:
+        """Bring a network's output to counts where it is not yet."""
+        if self.model.info.recipe["output"] != "unit":
+            return output
         fitted = [fit_output(s, x, y) for s, x, y in zip(scalings, counts, output, strict=True)]
         return np.stack([s.to_counts(frame) for s, frame in zip(fitted, output, strict=True)])
 
@@ -190,8 +268,7 @@ class Engine:
     ) -> Generator[Any, None, Floats]:
         """Run the network over frames, falling back to smaller batches and tiles when memory runs out."""
         rows, cols = counts.shape[-2:]
-        pad = ((0, 0), (0, _padded(rows) - rows), (0, _padded(cols) - cols))
-        padded = np.pad(counts, pad, mode="reflect") if any(map(any, pad)) else counts
+        padded = _pad(counts)
         batch = len(padded)
         while True:
             try:
@@ -201,13 +278,14 @@ class Engine:
                 if not _is_out_of_memory(err):
                     raise
             # outside the handler, so that the failed attempt's tensors are free before the next one
+            self._is_short_of_memory = True
             empty_cache(self.device)
             if batch > 1:
                 batch //= 2
-                self.note = f"out of memory: {batch} frames at once"
+                self._note = f"out of memory: {batch} frames at once"
             elif self._tile_px > _SMALLEST_TILE_PX:
                 self._tile_px = max(_SMALLEST_TILE_PX, min(self._tile_px, max(padded.shape[1:])) // 2)
-                self.note = f"out of memory: tiles of {self._tile_px} px"
+                self._note = f"out of memory: tiles of {self._tile_px} px"
             else:
                 raise MemoryError(
                     f"not enough memory on {self.device} even for a tile of {self._tile_px} px; close other "
@@ -257,6 +335,13 @@ class Engine:
 
 def _padded(size: int) -> int:
     return -(-size // STRIDE) * STRIDE
+
+
+def _pad(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Extend frames by reflection to multiples of the network's stride."""
+    rows, cols = counts.shape[-2:]
+    pad = ((0, 0), (0, _padded(rows) - rows), (0, _padded(cols) - cols))
+    return np.pad(counts, pad, mode="reflect") if any(map(any, pad)) else counts
 
 
 def _is_out_of_memory(err: BaseException) -> bool:

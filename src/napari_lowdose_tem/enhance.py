@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_lowdose_tem.preprocess import Scaling
 
 Floats = npt.NDArray[np.float32]
+Begun = Callable[[Callable[[float], Any]], Generator[Any, None, Floats]]
 
 
 @dataclass(frozen=True)
@@ -236,12 +237,20 @@ class Here:
         self, image: Image, offset: int, ranges: list[tuple[int, int]], scaling: Scaling | None
     ) -> Generator[Block, None, None]:
         """Compute ranges of output frames, of which frame 0 is the image's frame `offset`."""
+        begun: deque[tuple[int, int, Begun]] = deque()
+
+        def go_on() -> Generator[Block, None, None]:
+            first, n_frames, rest = begun.popleft()
+            frames = yield from rest(functools.partial(Block, first, n_frames))
+            yield Block(first, n_frames, frames=frames)
+
         with closing(read_ahead(image, offset, ranges)) as batches:
             for first, counts in batches:
-                frames = yield from self._engine.iter_enhance(
-                    counts, scaling, functools.partial(Block, first, len(counts))
-                )
-                yield Block(first, len(frames), frames=frames)
+                begun.append((first, len(counts), self._engine.begin(counts, scaling)))
+                if len(begun) >= self._engine.n_in_flight:
+                    yield from go_on()
+        while begun:
+            yield from go_on()
 
 
 def _find_noise(image: Image, frame: int) -> float | None:

@@ -84,9 +84,12 @@ def measure_scaling(recipe: Mapping[str, Any], counts: npt.NDArray[Any]) -> Scal
     For frames without any signal (all equal or not finite) a scaling that maps them to a constant.
     """
     check_recipe(recipe)
-    finite = np.asarray(counts, np.float32)
-    if not np.isfinite(finite).all():
-        finite = finite[np.isfinite(finite)]
+    if recipe["name"] == "level" and _is_short(counts):
+        finite = counts
+    else:
+        finite = np.asarray(counts, np.float32)
+        if counts.dtype.kind not in "biu" and not np.isfinite(finite).all():
+            finite = finite[np.isfinite(finite)]
     if recipe["name"] == "level":
         level = measure_level(finite)
         low, high = recipe["clip"]
@@ -100,10 +103,18 @@ def measure_level(counts: npt.NDArray[Any]) -> float:
     """Mean of finite counts, outliers held down; 0 for no pixels."""
     if counts.size == 0:
         return 0.0
-    mean = float(counts.mean(dtype=np.float64))
+    if _is_short(counts):  # exact either way, and a frame's level is measured at camera speed
+        mean = int(counts.sum(axis=-1, dtype=np.uint32).sum(dtype=np.uint64)) / counts.size
+    else:
+        mean = float(counts.mean(dtype=np.float64))
     if mean > 0 and float(counts.max()) > _OUTLIER * mean:
-        mean = float(np.minimum(counts, _OUTLIER * mean).mean(dtype=np.float64))
+        mean = float(np.minimum(np.asarray(counts, np.float32), _OUTLIER * mean).mean(dtype=np.float64))
     return mean
+
+
+def _is_short(counts: npt.NDArray[Any]) -> bool:
+    """Whether counts are of at most 16 bits without sign, a row's sum of at most 32."""
+    return counts.dtype.kind == "u" and counts.dtype.itemsize <= 2 and counts.shape[-1] <= 2**16
 
 
 def fit_output(

@@ -26,6 +26,10 @@ def open_runner(model: Model, device: Device) -> Runner:
     from napari_lowdose_tem.runners.fold import fold_batch_norm
 
     network = fold_batch_norm(model.network)
+    if device.torch_device.type == "cuda":
+        from napari_lowdose_tem.runners.cuda import CudaRunner
+
+        return CudaRunner(network, device)
     if device.kind != OPENVINO:
         return TorchRunner(network, device)
     from napari_lowdose_tem.runners.openvino import OpenVinoRunner
