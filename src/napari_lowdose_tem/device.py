@@ -16,7 +16,6 @@ OPENVINO = "openvino"
 EIGHT_BITS = "int8"
 """Precision of OpenVINO alone: most layers on eight bits, the others in float32."""
 
-_EIGHT_BIT_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8")  # multiply eight bits four times as fast
 # largest error of the self-test's convolution, relative to its range
 _TOLERANCE = {"float32": 5e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
@@ -71,8 +70,8 @@ def choose_device(wanted: str = "auto", precision: str = "auto", *, training: bo
     wanted
         "auto", "cuda", "cuda:1", "mps", "xpu", "openvino" (the CPU, by OpenVINO) or "cpu".
     precision
-        "auto" (half precision, by OpenVINO eight bits, where the processor computes in it), "float32",
-        "bfloat16", "float16" or "int8" (OpenVINO alone).
+        "auto" (half precision where the processor computes in it), "float32", "bfloat16", "float16" or
+        "int8" (OpenVINO alone).
     training
         Leave out what cannot train.
 
@@ -173,11 +172,10 @@ def _why_absent(kind: str) -> str:
 def _best_precision(kind: str) -> str:
     if kind.startswith("cuda") and torch.cuda.get_device_capability(torch.device(kind)) >= (7, 0):
         return "float16"
-    features = _cpu_features()
-    if kind == OPENVINO and any(features.get(name) for name in _EIGHT_BIT_FEATURES):
-        return EIGHT_BITS
-    if kind == "cpu" and (features.get("avx512_bf16") or features.get("amx_bf16")):
-        return "bfloat16"
+    if kind in ("cpu", OPENVINO):
+        features = _cpu_features()
+        if features.get("avx512_bf16") or features.get("amx_bf16"):
+            return "bfloat16"
     return "float32"
 
 

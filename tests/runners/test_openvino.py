@@ -57,8 +57,11 @@ def test_it_is_taken_before_torch_on_the_cpu_but_not_to_train(monkeypatch):
         choose_device("openvino", training=True)
 
 
-@pytest.mark.parametrize(("features", "precision"), [({"avx512_vnni": True}, "int8"), ({}, "float32")])
-def test_eight_bits_where_the_processor_has_instructions_for_them(monkeypatch, features, precision):
+@pytest.mark.parametrize(
+    ("features", "precision"),
+    [({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16"), ({}, "float32")],
+)
+def test_eight_bits_only_when_asked_for(monkeypatch, features, precision):
     monkeypatch.setattr(device, "_cpu_features", lambda: features)
     assert check_device("openvino").device.precision == precision
 
