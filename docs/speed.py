@@ -349,7 +349,7 @@ def main() -> None:
     time_rounds(models, scenes[0][1], args.rounds)
     for model, ways in models.values():
         judge(model, ways, scenes)
-    chosen = choose_device("auto" if not torch.cuda.is_available() else "openvino")
+    chosen = check_device("openvino").device or choose_device("cpu")
     settings = {
         "processor": chosen.name,
         "threads": args.threads,

@@ -1,5 +1,6 @@
 """`lowdose-tem bench`: it times what it says, counts what it says, and tells what it left out."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -332,6 +333,43 @@ def test_page_shows_the_paper_beside_ours():
     assert "| Intel Core i7-9700 3.00 GHz | paper's | 300.0 ± 10.0 | – |" in page
     row = "| a card, cuda, float16 | fast | 1.00 ± 1.00 | 1.00 ± 1.00 | 1.00, 3.30 | – | 0.21 % | 1234 |"
     assert row in page
+
+
+def test_goals_of_the_comparison_on_a_cpu(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs"))
+    speed = importlib.import_module("speed")
+
+    def make_ways(ours_ms, other_ms, psnr_db):
+        rows = {speed.EAGER: 400.0, "OpenVINO, int8": ours_ms, "another": other_ms}
+        known = {"gflop_per_s": 9, "rms_error": 0.004, "largest_error": 0.03, "psnr_db": psnr_db}
+        found = {way: {"ms": ms, "ratio": ms / 400, **known} for way, ms in rows.items()}
+        return {"gflop": 42.4, "ways": {**found, "a third": {"missing": "not installed: it"}}}
+
+    numbers = {
+        "settings": {
+            "chosen": "OpenVINO, int8", "processor": "a CPU", "threads": 2, "rounds": 3, "scenes": 5,
+            "versions": {"torch": "2"},
+        },
+        "models": {
+            "paper": make_ways(80, 100, 26.5),
+            "default": make_ways(30, 25, 30.2),
+            "fast": make_ways(20, 19, 29.3),
+        },
+    }  # fmt: skip
+    numbers["goals"] = speed.check_goals(numbers)
+    found = [(goal["value"], goal["limit"], goal["met"]) for goal in numbers["goals"]]
+    assert found == [
+        (0.2, 0.25, True),  # paper, of float32 as loaded
+        (1.0, 1.1, True),  # paper, of the fastest
+        (1.2, 1.1, False),
+        (1.053, 1.1, True),
+        (0.25, 0.2, False),  # fast of paper
+        (0.9, 0.7, False),  # dB lost
+    ]
+    page = speed.write_page(numbers, "it")
+    assert "| **OpenVINO, int8** | 80.0 | 0.200 | 9 | 0.40 % | 3.0 % | 26.50 |" in page
+    assert "| a third | not installed: it |" in page
+    assert page.count("**missed**") == 3
 
 
 # ---- the command
