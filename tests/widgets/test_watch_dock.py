@@ -134,6 +134,7 @@ def test_folder_with_a_broken_file_is_followed(here, qtbot, control, viewer, mov
     tifffile.imwrite(folder / "frame_0.tif", movie[0])
     raw, _ = wait_shown(qtbot, control, "camera")
     np.testing.assert_array_equal(raw.data, movie[0])
+    assert control.state.message == "Shows frame_0.tif"
     (folder / "notes.txt").write_text("x")
     qtbot.waitUntil(lambda: "notes.txt" in control.state.skipped_text, timeout=LONG)
     tifffile.imwrite(folder / "frame_1.tif", movie[1, :30, :24])  # the camera was binned otherwise

@@ -15,7 +15,7 @@ from .newest import Newest
 from .pipeline import LiveStep, iter_live
 from .wire import Ended, pack, receive, send
 
-_NICENESS = 10  # the viewer and the camera program come first
+_NICENESS = 19  # the viewer and the camera program come first
 _LAST_WORDS_S = 20.0
 
 

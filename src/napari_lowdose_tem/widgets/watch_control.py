@@ -49,6 +49,7 @@ class WatchControl:
         self._request: WatchRequest | None = None
         self._newest = Newest()
         self._step: LiveStep | None = None
+        self._shown = ""
         self._n_skipped, self._told_s, self._shown_s = 0, 0.0, 0.0
         self._drawn, self._rest = Later(self._on_drawn), Later(self._show_newest)
         self._telling = Later(self._tell_last)
@@ -150,7 +151,7 @@ class WatchControl:
         job.finished.connect(self._on_finished)
         job.cancelled.connect(self._on_finished)
         job.errored.connect(self._on_errored)
-        self._n_skipped, self._step, self._newest = 0, None, Newest()
+        self._n_skipped, self._step, self._shown, self._newest = 0, None, "", Newest()
         state.rate_text = state.count_text = state.skipped_text = state.skipped_all = state.device_text = ""
         self._say("Starting …")
         state.running = True
@@ -186,6 +187,7 @@ class WatchControl:
         if step.raw is not None and step.output is not None:
             is_first = not self._layers.own
             self._layers.show(self._name(), step.raw, step.output)
+            self._shown = step.name
             if is_first:
                 self._layers.set_side_by_side(state.side_by_side)
         now_s = time.monotonic()
@@ -201,7 +203,7 @@ class WatchControl:
         """Show the numbers; faster than they can be read is of no use."""
         state = self.state
         if not state.stopping:
-            self._say("" if step.enhanced else "Waiting for frames …")
+            self._say(f"Shows {self._shown}" if self._shown else "Waiting for frames …")
         state.device_text = f"Used: {step.device}" + (f"\n{step.note}" if step.note else "")
         state.rate_text = describe_rate(step)
         state.count_text = describe_counts(step, state.save_all)
