@@ -37,4 +37,4 @@ def open_runner(model: Model, device: Device) -> Runner:
 
     if device.precision == EIGHT_BITS:
         network = quantise(network, iter_typical_inputs(model.info.recipe))
-    return OpenVinoRunner(network, device)
+    return OpenVinoRunner(network)

@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_lowdose_tem.device import Device
 from napari_lowdose_tem.preprocess import Scaling
 from napari_lowdose_tem.runners.runner import Floats, HostRunner, normalise
 
 _KEPT_SHAPES = 4
 _EXAMPLE_SHAPE = (1, 1, 64, 96)
-_HINTS = {"bfloat16": "bf16"}  # on eight bits the layers that are not stay in float32
 
 
 class OpenVinoRunner(HostRunner):
@@ -28,11 +26,9 @@ class OpenVinoRunner(HostRunner):
     ----------
     network
         In float32 on the CPU, batch norms folded; quantised for `int8`.
-    device
-        Its precision is bfloat16, float32 or int8.
     """
 
-    def __init__(self, network: torch.nn.Module, device: Device) -> None:
+    def __init__(self, network: torch.nn.Module) -> None:
         openvino = _import_openvino()
         example = torch.zeros(_EXAMPLE_SHAPE)
         with warnings.catch_warnings(), torch.no_grad():
@@ -42,7 +38,7 @@ class OpenVinoRunner(HostRunner):
             self._graph = openvino.convert_model(traced, example_input=example)
         self._core = openvino.Core()
         self._settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS.get(device.precision, "f32"),
+            "INFERENCE_PRECISION_HINT": "f32",  # of all that is not on eight bits
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
         }
