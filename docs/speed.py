@@ -279,7 +279,7 @@ def write_page(numbers: dict[str, Any], command: str) -> str:
     packages = ", ".join(f"{name} {found}" for name, found in settings["versions"].items())
     parts = [
         "# Ways of running the networks on a CPU",
-        f"Milliseconds a frame of 512² on {settings['processor']}, {settings['threads']} threads, all in "
+        f"Milliseconds a frame of 512² on {settings['processor']}, threads: {settings['threads']}, all in "
         f"one run: median of {settings['rounds']} rounds in which every way had its turn. *Of eager*: share "
         "of the time of float32 as loaded, median of the rounds' ratios. *Error*: difference from float32 "
         "as loaded, r.m.s. and largest, of the output's range. *PSNR* against the truth: mean of "
@@ -336,6 +336,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
+
+    def differs(name: str) -> bool:
+        return getattr(args, name) != parser.get_default(name)
+
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")  # exporters and tracers have much to say
 
@@ -360,7 +364,9 @@ def main() -> None:
     }
     numbers = conclude(models, settings)
     (args.out / "speed.json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
-    (args.out / "speed.md").write_text(write_page(numbers, "python docs/speed.py"), "utf-8")
+    given = [f" --{name} {getattr(args, name)}" for name in ("rounds", "scenes", "threads") if differs(name)]
+    command = f"python docs/speed.py{''.join(given)}"
+    (args.out / "speed.md").write_text(write_page(numbers, command), "utf-8")
     Console().print((args.out / "speed.md").read_text("utf-8"), markup=False)
 
 

@@ -36,6 +36,7 @@ SMALLER = (
     (r"--frames 0:200\b", "--frames 0:2"),
     (r"--minutes 60\b", "--epochs 1"),
     (r"\bminutes=60\b", "minutes=None"),
+    (r"(lowdose-tem bench\b.*?)( *#.*)?$", r"\1 --device cpu --frames 2 --shape 64x96 --no-stack\2"),
     (r"(lowdose-tem demo)\b", r"\1 --frames 2"),
     (r"(lowdose-tem simulate .*?)( *#.*)?$", r"\1 --lde-size 128 --hde-size 256\2"),
 )
