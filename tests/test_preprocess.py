@@ -157,3 +157,13 @@ def test_dark_stack_is_averaged_and_lazy_stacks_stay_lazy(frame):
 def test_dark_of_another_shape_is_refused(frame):
     with pytest.raises(ValueError, match=r"\(60, 89\) px for frames of \(60, 90\) px"):
         subtract_dark(Image(frame), np.zeros((60, 89)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, ">u2"])
+@pytest.mark.parametrize("brightest", [9, 250])
+def test_level_of_short_counts_is_exactly_that_of_their_floats(dtype, brightest):
+    counts = np.random.default_rng(brightest).poisson(5.3, (2, 37, 91)).astype(dtype)
+    counts[1, 3, 5] = brightest  # the larger one is held down
+    expected = measure_scaling(RECIPES["level"], counts.astype(np.float64))
+    assert measure_scaling(RECIPES["level"], counts) == expected
+    assert measure_scaling(RECIPES["level"], counts[:0]).has_signal is False

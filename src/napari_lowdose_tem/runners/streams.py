@@ -43,9 +43,11 @@ class CudaStreams:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        new: Callable[[torch.device], Any] = torch.cuda.Stream
+        new: Callable[..., Any] = torch.cuda.Stream
         self._streams = {queue: new(device) for queue in (UP, COMPUTE, DOWN)}
-        self._side = new(device)  # an error while recording leaves the others as they are
+        # Of its own, so that an error while recording leaves the others as they are. Torch has 32 streams of
+        # each priority and hands them out in turn: with a higher one it is no other engine's queue.
+        self._side = new(device, priority=-1)
 
     def empty(self, n: int, dtype: torch.dtype, *, on_host: bool = False) -> torch.Tensor:
         """Return memory for n numbers, pinned on the host."""
@@ -68,15 +70,17 @@ class CudaStreams:
 
     def wait_all(self) -> None:
         """Return when all queues are empty."""
-        for stream in (*self._streams.values(), self._side):
+        for stream in self._streams.values():
             stream.synchronize()
 
     def warm_up(self, work: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Do work a few times; libraries get what they need now, as they must not while it is recorded."""
-        with torch.cuda.stream(self._side):
-            for _ in range(_WARM_UPS):
-                result = work()
-        self._side.synchronize()
+        with _CAPTURING, torch.cuda.stream(self._side):
+            try:
+                for _ in range(_WARM_UPS):
+                    result = work()
+            finally:
+                self._side.synchronize()
         return result
 
     def record(self, work: Callable[[], torch.Tensor]) -> tuple[Callable[[], Any], torch.Tensor]:
