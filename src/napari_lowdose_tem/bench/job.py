@@ -39,8 +39,7 @@ class BenchJob:
     models
         Names or paths.
     precisions
-        As `device.choose_device` takes them; none for that of the device, and for OpenVINO, which is chosen
-        for its eight bits, that of torch on the CPU as well.
+        As `device.choose_device` takes them; none for that of the device, and for OpenVINO all it has.
     shape
         Of the frames (rows, columns) [px].
     frames
@@ -211,7 +210,7 @@ def choose_devices(job: BenchJob) -> tuple[list[Device], list[Skipped]]:
 
     def list_precisions(kind: str) -> tuple[str, ...]:
         if kind == OPENVINO and not job.precisions:
-            return choose_device("cpu").precision, EIGHT_BITS
+            return "float32", EIGHT_BITS
         return job.precisions or ("auto",)
 
     if job.devices:

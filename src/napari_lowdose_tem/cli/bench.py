@@ -39,8 +39,8 @@ def bench(
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="auto, float32, bfloat16, float16 or int8; may be repeated. By default auto, and by "
-            "OpenVINO that of torch too."
+            help="auto, float32, bfloat16, float16 or int8; may be repeated. auto by default, with "
+            "OpenVINO float32 and int8."
         ),
     ] = None,
     frames: Annotated[int, typer.Option(help="How many frames are timed.")] = 100,
