@@ -42,15 +42,16 @@ def test_weights_keep_their_own_scale_in_every_channel(conv):
     assert float(error.max()) < 0.01
 
 
-def test_thin_layers_stay_as_they_are_and_wide_ones_hold_all_they_have_seen():
-    network = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.Conv2d(64, 8, 1))
+def test_thin_and_fine_layers_stay_as_they_are_and_others_hold_all_they_have_seen():
+    layers = nn.Conv2d(1, 16, 1), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.Conv2d(24, 8, 1)
+    network = nn.Sequential(*layers)
     frames = [torch.full((1, 1, 9, 11), value) for value in (0.1, 5.0)]
     quantised = quantise(network, frames)
-    assert [type(module) for module in quantised] == [nn.Conv2d, nn.ReLU, EightBitConv, nn.Conv2d]
+    assert [type(m) is EightBitConv for m in quantised] == [False, False, False, True, False]
     with torch.inference_mode():
-        highest = float(network[:2](frames[1]).max())
-    assert quantised[2].zero == 0
-    assert quantised[2].step * 255 == pytest.approx(highest)
+        highest = float(network[:3](frames[1]).max())
+    assert quantised[3].zero == 0
+    assert quantised[3].step * 255 == pytest.approx(highest)
 
 
 def test_without_frames_there_is_no_range():

@@ -17,7 +17,7 @@ from torch import nn
 from napari_lowdose_tem.preprocess import measure_scaling
 from napari_lowdose_tem.simulate import MATERIALS, MEASURED, draw_specimen, expose, render
 
-_THIN = 32  # layers of fewer channels gain little speed from eight bits and lose the most
+_THIN = 16  # layers of fewer channels, the first and the last, gain little from eight bits and lose the most
 _SMALLEST_RANGE = 1e-6
 _FRAME_SHAPE = (256, 384)
 _FIELD_NM = (768.0, 1152.0)
@@ -60,7 +60,10 @@ class EightBitConv(nn.Module):
 
 
 def quantise(network: nn.Module, frames: Iterable[torch.Tensor]) -> nn.Module:
-    """Return a copy of a network whose wide convolutions work on eight bits.
+    """Return a copy of a network whose convolutions work on eight bits.
+
+    Those of few channels do not, nor those whose input is sampled as finely as the frame: no later layer
+    smooths what they are off by.
 
     Parameters
     ----------
@@ -80,11 +83,13 @@ def quantise(network: nn.Module, frames: Iterable[torch.Tensor]) -> nn.Module:
         for name, module in quantised.named_modules()
         if isinstance(module, nn.Conv2d) and min(module.in_channels, module.out_channels) >= _THIN
     }
-    ranges = dict.fromkeys(convs, (0.0, _SMALLEST_RANGE))
+    ranges: dict[str, tuple[float, float]] = {}
+    finest: tuple[int, ...] = ()
 
     def widen(name: str, x: torch.Tensor) -> None:
-        low, high = ranges[name]
-        ranges[name] = min(low, float(x.min())), max(high, float(x.max()))
+        if x.shape[-2:] != finest:
+            low, high = ranges.get(name, (0.0, _SMALLEST_RANGE))
+            ranges[name] = min(low, float(x.min())), max(high, float(x.max()))
 
     hooks = [
         module.register_forward_pre_hook(lambda _, args, name=name: widen(name, args[0]))
@@ -93,15 +98,16 @@ def quantise(network: nn.Module, frames: Iterable[torch.Tensor]) -> nn.Module:
     n_frames = 0
     with torch.inference_mode():
         for frame in frames:
+            finest = frame.shape[-2:]
             quantised(frame)
             n_frames += 1
     for hook in hooks:
         hook.remove()
     if n_frames == 0:
         raise ValueError("no frames to measure the ranges of an eight-bit network on")
-    for name, conv in convs.items():
+    for name, (low, high) in ranges.items():
         parent, _, child = name.rpartition(".")
-        setattr(quantised.get_submodule(parent), child, EightBitConv(conv, *ranges[name]))
+        setattr(quantised.get_submodule(parent), child, EightBitConv(convs[name], low, high))
     return quantised
 
 
