@@ -338,13 +338,13 @@ def long_movie(tmp_path):
 
 @pytest.mark.parametrize("name", ["killed.tif", "killed.ome.zarr"])
 def test_killed_run_resumes_to_the_same_result(run, long_movie, tmp_path, name):
-    assert run("enhance", long_movie, "-o", "whole.tif").exit_code == 0
-    process = start("enhance", long_movie, "-o", name, cwd=tmp_path)
+    assert run("enhance", long_movie, "--device", "cpu", "-o", "whole.tif").exit_code == 0
+    process = start("enhance", long_movie, "--device", "cpu", "-o", name, cwd=tmp_path)
     wait_for_frames(tmp_path / f"{name}.partial.journal", 6, process)
     process.kill()
     process.communicate()
     assert not (tmp_path / name).exists()
-    result = run("enhance", long_movie, "-o", name, "--resume")
+    result = run("enhance", long_movie, "--device", "cpu", "-o", name, "--resume")
     assert result.exit_code == 0, result.output
     np.testing.assert_array_equal(
         read(tmp_path / name).frames(0, 40), read(tmp_path / "whole.tif").frames(0, 40)
@@ -352,14 +352,14 @@ def test_killed_run_resumes_to_the_same_result(run, long_movie, tmp_path, name):
 
 
 def test_interrupt_keeps_what_is_finished(run, long_movie, tmp_path):
-    process = start("enhance", long_movie, "-o", "out.tif", cwd=tmp_path)
+    process = start("enhance", long_movie, "--device", "cpu", "-o", "out.tif", cwd=tmp_path)
     wait_for_frames(tmp_path / "out.tif.partial.journal", 4, process)
     process.send_signal(2)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume" in errors
     assert "Traceback" not in errors
-    assert run("enhance", long_movie, "-o", "out.tif", "--resume").exit_code == 0
+    assert run("enhance", long_movie, "--device", "cpu", "-o", "out.tif", "--resume").exit_code == 0
 
 
 def test_two_runs_into_one_output(run, long_movie, tmp_path):
