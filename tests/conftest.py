@@ -3,6 +3,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from napari_lowdose_tem.io import read
@@ -15,6 +16,24 @@ def torch_alone(monkeypatch):
 
     kinds = tuple(k for k in napari_lowdose_tem.device._KINDS if k != "openvino")
     monkeypatch.setattr(napari_lowdose_tem.device, "_AUTOMATIC", kinds)
+
+
+@pytest.fixture
+def live_processes():
+    """Return what lists the processes of live enhancement that this one has started."""
+
+    def is_one(process):
+        try:
+            return "child.main()" in " ".join(process.cmdline())
+        except psutil.ZombieProcess:
+            return True  # ended, but nobody has looked
+        except psutil.NoSuchProcess:
+            return False
+
+    def find():
+        return [child for child in psutil.Process().children() if is_one(child)]
+
+    return find
 
 
 @pytest.fixture(scope="session")

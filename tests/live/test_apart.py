@@ -40,9 +40,9 @@ def config(tiny_model, stack):
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left():
+def nothing_is_left(live_processes):
     yield
-    left = psutil.Process().children()
+    left = live_processes()
     for child in left:  # or the next tests would meet it
         child.kill()
     assert not left
@@ -137,11 +137,11 @@ def test_printing_disturbs_nothing_and_stop_ends_it(config, frames):
 
 
 @pytest.mark.parametrize("how", ["stop", "close"])
-def test_it_ends_while_it_loads(config, how):
+def test_it_ends_while_it_loads(config, how, live_processes):
     stopped = []
     steps = iter_live_apart(replace(config, source=Talker(None), is_stopped=lambda: bool(stopped)))
     next(steps)
-    assert len(psutil.Process().children()) == 1
+    assert len(live_processes()) == 1
     if how == "close":
         steps.close()
         return
@@ -149,15 +149,15 @@ def test_it_ends_while_it_loads(config, how):
     assert not any(step.device for step in steps)
 
 
-def test_a_killed_process_is_told_in_one_line(config, frames):
+def test_a_killed_process_is_told_in_one_line(config, frames, live_processes):
     with pytest.raises(ChildProcessError, match=r"ended .*start again") as caught:
         for step in iter_live_apart(replace(config, source=Talker(frames(0)))):
             if step.enhanced:
-                psutil.Process().children()[0].kill()
+                live_processes()[0].kill()
     assert "\n" not in str(caught.value)
 
 
-def test_a_process_that_hangs_is_given_up(config, frames, monkeypatch):
+def test_a_process_that_hangs_is_given_up(config, frames, monkeypatch, live_processes):
     from napari_lowdose_tem.live import apart
 
     monkeypatch.setattr(apart, "_LONGEST_END_S", 0.3)
@@ -167,7 +167,7 @@ def test_a_process_that_hangs_is_given_up(config, frames, monkeypatch):
             replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped))
         ):
             if step.enhanced and not stopped:
-                psutil.Process().children()[0].suspend()
+                live_processes()[0].suspend()
                 stopped.append(True)
 
 

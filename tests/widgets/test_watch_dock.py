@@ -2,7 +2,6 @@ import subprocess
 import sys
 
 import numpy as np
-import psutil
 import pytest
 import tifffile
 from napari.components import ViewerModel
@@ -220,13 +219,13 @@ def test_closing_the_dock_ends_the_job(qtbot, viewer):
 
 
 def test_killed_process_is_told_and_another_can_be_started(
-    qtbot, control, viewer, movie, tiny_model, tmp_path
+    qtbot, control, viewer, movie, tiny_model, tmp_path, live_processes
 ):
     from napari_lowdose_tem.engine import Engine
 
     control.start()
     wait_shown(qtbot, control, "movie")
-    (child,) = psutil.Process().children()
+    (child,) = live_processes()
     child.kill()
     wait_ended(qtbot, control)
     assert control.state.is_error
@@ -242,16 +241,16 @@ def test_killed_process_is_told_and_another_can_be_started(
     control.stop()
     wait_ended(qtbot, control)
     assert control.state.message == "Stopped."
-    assert not psutil.Process().children()
+    assert not live_processes()
 
 
-def test_stop_while_it_loads_ends_at_once(qtbot, control):
+def test_stop_while_it_loads_ends_at_once(qtbot, control, live_processes):
     control.start()
-    qtbot.waitUntil(lambda: bool(psutil.Process().children()), timeout=LONG)
+    qtbot.waitUntil(lambda: bool(live_processes()), timeout=LONG)
     control.stop()
     wait_ended(qtbot, control)
     assert control.state.message == "Stopped."
-    assert not psutil.Process().children()
+    assert not live_processes()
 
 
 def test_the_picture_is_that_of_the_newest_frame(make_napari_viewer):
