@@ -29,6 +29,7 @@ from napari_lowdose_tem.metrics import mae, match_affine, psnr, scale_to_level, 
 from napari_lowdose_tem.pairs import Field, find_fields, load_field
 
 if TYPE_CHECKING:
+    from napari_lowdose_tem.device import Device
     from napari_lowdose_tem.model import Model
 
 
@@ -124,7 +125,7 @@ def evaluate(folder: str | Path, model: Model | str | Path = "default", **option
 def iter_evaluate(
     folder: str | Path,
     model: Model | str | Path = "default",
-    device: str = "auto",
+    device: str | Device = "auto",
     *,
     reduction: str = "area",
     register: bool = True,
@@ -138,7 +139,7 @@ def iter_evaluate(
     model
         Loaded model, or the name or path of one.
     device
-        As `device.choose_device` takes it.
+        As `Engine` takes it.
     reduction
         How a high-dose frame is brought to the low-dose grid, as in `reduce_frame`.
     register

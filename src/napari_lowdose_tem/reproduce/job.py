@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_lowdose_tem import __version__
 from napari_lowdose_tem.files import write_text
@@ -19,10 +19,14 @@ from napari_lowdose_tem.reproduce.published import PUBLISHED
 from napari_lowdose_tem.reproduce.report import write_report
 from napari_lowdose_tem.reproduce.sets import Progress, find_parts, iter_sets
 
+if TYPE_CHECKING:
+    from napari_lowdose_tem.device import Device
+
 REPORT, NUMBERS, IMAGES = "reproduction.md", "reproduction.json", "images"
 
 _TIMED_MODELS = (DEFAULT_MODEL, "paper")
 _DIGITS = 6
+_PRECISION = "float32"
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -64,7 +68,8 @@ class ReproduceJob:
         Folder of recorded sets in the authors' layout, with folders training and validation if it holds both;
         None simulates the validation set.
     model, device
-        As `Engine` takes them.
+        As `Engine` takes them. All but Table 3 is computed in float32, for numbers that do not depend on the
+        processor.
     work
         Folder for simulated frames and finished parts; None for a folder work in `out`.
     training_log
@@ -170,7 +175,7 @@ def iter_reproduce(job: ReproduceJob) -> Iterator[ReproduceStep]:
 def _list_parts(job: ReproduceJob) -> dict[str, tuple[dict[str, Any], list[str], Callable[[], Work]]]:
     """Parts in their order: what they depend on, the images they draw, and the work."""
     log = job.training_log or losses.STORED
-    size, device = job.size, {"device": job.device}
+    size, device = job.size, {"device": job.device, "precision": _PRECISION}
     if job.data is None:
         sets = {"lde_px": size.lde_px, "hde_px": size.hde_px, "fraction": size.fraction, **device}
         example: dict[str, Any] = {"fine": size.example_fine, "draws": size.repeats, **device}
@@ -182,8 +187,14 @@ def _list_parts(job: ReproduceJob) -> dict[str, tuple[dict[str, Any], list[str],
         "sets": (sets, ["fig3"], lambda: _iter_sets(job)),
         "example": (example, drawn, lambda: _iter_example(job)),
     }
-    parts["timing"] = ({"frames": size.timed, **device}, [], lambda: _iter_timing(job))
+    parts["timing"] = ({"frames": size.timed, "device": job.device}, [], lambda: _iter_timing(job))
     return parts
+
+
+def _choose_device(job: ReproduceJob) -> Device:
+    from napari_lowdose_tem.device import choose_device
+
+    return choose_device(job.device, _PRECISION)
 
 
 def _image(job: ReproduceJob, name: str) -> Path:
@@ -213,7 +224,7 @@ def _iter_sets(job: ReproduceJob) -> Work:
             yield step.done, 3 * step.total  # a field, then its two low-dose frames
         data = data / "validation"
     ahead = 0.5 if job.data is None else 0.0  # fields simulated, as a share of the frames
-    scoring = iter_sets(data, str(job.model), job.device, _image(job, "fig3"))
+    scoring = iter_sets(data, str(job.model), _choose_device(job), _image(job, "fig3"))
     return (yield from _follow(scoring, lambda done, n: (ahead * n + done, (1 + ahead) * n)))
 
 
@@ -224,7 +235,7 @@ def _iter_example(job: ReproduceJob) -> Work:
     values: dict[str, Any] = {}
     draws = job.size.repeats
     yield 0, draws + 1
-    with Engine(job.model, job.device) as engine:
+    with Engine(job.model, _choose_device(job)) as engine:
         if job.data is None:
             repeating = lines.iter_repeats(engine, draws, job.seed)
             repeats = yield from _follow(repeating, lambda done, total: (done, total + 1))

@@ -356,8 +356,8 @@ def _write_table3(n: Mapping[str, Any]) -> Iterator[str]:
     yield say(
         f"""Milliseconds, mean ± standard deviation over {frames} frames of {shape[0]} × {shape[1]} px, one at
         a time (100 in the paper). *With transfers* goes from counts in memory to counts in memory, scaling
-        included. The machine this was made on was shared with other programs, which lengthens all but the
-        processor time: about what one idle core takes. No two runs agree in timings."""
+        included. Other programs lengthen all but the processor time, the sum over the threads of a CPU. No
+        two runs agree in timings."""
     )
 
 
@@ -365,8 +365,8 @@ def _write_again(n: Mapping[str, Any]) -> Iterator[str]:
     yield "## Made again"
     yield say(
         f"""All that is random is seeded, and a finished part is kept while its inputs are unchanged
-        (`--again` makes all of them anew). The same machine gives the same numbers. Another processor
-        rounds differently, which moves outputs a little and now and then changes a random draw; a test makes
+        (`--again` makes all of them anew). All but Table 3 is computed in float32, and the same machine gives
+        the same numbers. Another processor sums in another order, which moves outputs a little; a test makes
         the `--quick` report and allows for that: {describe_tolerances()} Timings are left out of the
         comparison."""
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_lowdose_tem.evaluate import Score, Summary, Triplet, iter_evaluate
 from napari_lowdose_tem.pairs import Field, find_fields
 from napari_lowdose_tem.reproduce.published import MATERIALS
+
+if TYPE_CHECKING:
+    from napari_lowdose_tem.device import Device
 
 Progress = tuple[float, float]
 
@@ -52,7 +55,9 @@ def sort_sets(names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda n: (MATERIALS.index(n) if n in MATERIALS else len(MATERIALS), n))
 
 
-def iter_sets(data: Path, model: str, device: str, figure: Path) -> Generator[Progress, None, dict[str, Any]]:
+def iter_sets(
+    data: Path, model: str, device: Device, figure: Path
+) -> Generator[Progress, None, dict[str, Any]]:
     """Count both parts, score a model on the validation part and draw the first low-dose frame of each set.
 
     Parameters
