@@ -275,15 +275,25 @@ def _follow(
 
 def count_gflop(model: Model, shape: tuple[int, int]) -> float:
     """Count the arithmetic of a frame (rows, columns) [px], grown to what the network takes [GFLOP]."""
+    # by hand: torch's own counter imports Triton, which crashes beside napari's OpenGL
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from napari_lowdose_tem.network import STRIDE
 
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    flop = 0
+
+    def count(conv: torch.nn.Conv2d, _: object, output: torch.Tensor) -> None:
+        nonlocal flop
+        flop += 2 * output.numel() * conv.weight[0].numel()
+
+    convs = [module for module in model.network.modules() if isinstance(module, torch.nn.Conv2d)]
+    hooks = [conv.register_forward_hook(count) for conv in convs]
+    with torch.inference_mode():
         model.network(torch.zeros(1, 1, _COUNTED_PX, _COUNTED_PX))
+    for hook in hooks:
+        hook.remove()
     area = math.prod(-(-side // STRIDE) * STRIDE for side in shape)
-    return float(1e-9 * counter.get_total_flops() * area / _COUNTED_PX**2)
+    return float(1e-9 * flop * area / _COUNTED_PX**2)
 
 
 @contextmanager
