@@ -76,3 +76,11 @@ def test_public_names_stay_what_they_are():
         assert getattr(napari_lowdose_tem, name) is first
     with pytest.raises(AttributeError):
         napari_lowdose_tem.nonesuch  # noqa: B018
+
+
+def test_no_model_brings_triton():
+    code = (
+        "import sys; from napari_lowdose_tem.model import load_model; "
+        "[load_model(name) for name in ('default', 'fast', 'paper')]; assert 'triton' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
