@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from napari_lowdose_tem.imports import keeping_out
 
 
 class _Residual(nn.Module):
@@ -78,11 +79,9 @@ def _in_float32(head: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def _smp_unet(encoder: str = "resnet18") -> nn.Module:
     """Return the paper's network: a U-Net with a ResNet encoder, one channel in and out."""
     # its import would bring Triton, whose LLVM crashes beside the one of Mesa, with which napari may draw
-    keep_out = "triton" not in sys.modules
-    if keep_out:
-        sys.modules["triton"] = None  # type: ignore[assignment]
     try:
-        import segmentation_models_pytorch as smp
+        with keeping_out("triton"):
+            import segmentation_models_pytorch as smp
     except RuntimeError as err:
         if "torchvision::nms" not in str(err):
             raise
@@ -90,9 +89,6 @@ def _smp_unet(encoder: str = "resnet18") -> nn.Module:
             "torch and torchvision are of different builds, so segmentation-models-pytorch "
             "cannot be imported; install both anew: pip install --force-reinstall torch torchvision"
         ) from err
-    finally:
-        if keep_out:
-            del sys.modules["triton"]
 
     class PaperUNet(smp.Unet):  # type: ignore[misc]
         @property

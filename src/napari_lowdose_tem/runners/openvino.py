@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_lowdose_tem.imports import keeping_out
 from napari_lowdose_tem.preprocess import Scaling
 from napari_lowdose_tem.runners.runner import Floats, HostRunner, normalise
 
@@ -71,14 +71,7 @@ class OpenVinoRunner(HostRunner):
 
 def _import_openvino() -> Any:
     """Import OpenVINO without the module that reports its use over the network."""
-    name = "openvino_telemetry"
-    unset = name not in sys.modules
-    if unset:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
+    with keeping_out("openvino_telemetry"):
         import openvino
         import openvino.tools.ovc  # binds its reporting, or nothing, on import
-    finally:
-        if unset:
-            del sys.modules[name]
     return openvino

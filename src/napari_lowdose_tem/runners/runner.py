@@ -93,6 +93,7 @@ class TorchRunner(HostRunner):
 
     def close(self) -> None:
         """Give the memory back."""
+        del self._network  # before the cache is emptied, or it would keep it
         empty_cache(self._device)
 
 
