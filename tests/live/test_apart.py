@@ -253,3 +253,20 @@ def test_newest_report_keeps_the_frame_that_was_not_yet_shown():
     newest.put(LiveStep("b", raw=frame, output=frame))
     newest.put(LiveStep("c", raw=frame, output=frame))
     assert newest.take(1.0).name == "c"
+
+
+def test_report_put_back_yields_to_a_newer_one_but_not_its_frame():
+    frame, newer = Image(np.ones((2, 3))), Image(np.zeros((2, 3)))
+    newest = Newest()
+    newest.put_back(LiveStep("a", arrived=1, raw=frame, output=frame))
+    assert newest.take().name == "a"
+    newest.put(LiveStep(arrived=5))
+    newest.put_back(LiveStep("a", arrived=1, raw=frame, output=frame))
+    step = newest.take()
+    assert (step.name, step.arrived) == ("a", 5)
+    assert step.output is frame
+    newest.put(LiveStep("b", arrived=6, raw=newer, output=newer))
+    newest.put_back(step)
+    step = newest.take()
+    assert (step.name, step.arrived) == ("b", 6)
+    assert step.output is newer

@@ -67,6 +67,11 @@ def wait_shown(qtbot, control, name):
     return tuple(control.viewer.layers[f"{name}, live {kind}"] for kind in ("raw", "enhanced"))
 
 
+def show(layers, raw, output, name="camera"):
+    while not layers.show(name, raw, output):
+        pass
+
+
 def wait_ended(qtbot, control):
     qtbot.waitUntil(lambda: not control.state.running, timeout=LONG)
 
@@ -256,16 +261,50 @@ def test_stop_while_it_loads_ends_at_once(qtbot, control, live_processes):
 def test_the_picture_is_that_of_the_newest_frame(make_napari_viewer):
     viewer = make_napari_viewer(show=True)
     layers = WatchLayers(viewer)
+    layers.set_side_by_side(False)
     down, across = np.mgrid[:60, :80].astype(np.float32)
-    layers.show("camera", Image(down), Image(down))
+    show(layers, Image(down), Image(down))
     layers.own[1].visible = True
     first = viewer.screenshot(canvas_only=True, flash=False)[..., 0].astype(float)
-    layers.show("camera", Image(across), Image(across))
+    show(layers, Image(across), Image(across))
     second = viewer.screenshot(canvas_only=True, flash=False)[..., 0].astype(float)
     for picture, axis in ((first, 0), (second, 1)):
         inner = picture[tuple(slice(int(0.3 * n), int(0.7 * n)) for n in picture.shape)]
         assert np.ptp(inner.mean(1 - axis)) > 50
         assert np.ptp(inner.mean(axis)) < 2
+
+
+def test_layers_come_one_at_a_time_and_show_the_frame_in_the_end(viewer):
+    layers = WatchLayers(viewer)
+    layers.set_side_by_side(False)
+    viewer.canvas.grid.enabled = True
+    first, newer = Image(np.arange(24.0).reshape(4, 6)), Image(np.arange(24.0).reshape(4, 6) + 7)
+    assert not layers.show("camera", first, first)
+    assert [layer.name for layer in layers.own] == ["camera, live raw"]
+    assert not layers.show("camera", first, first)
+    assert len(layers.own) == 2
+    assert not layers.show("camera", first, first)
+    assert not viewer.canvas.grid.enabled  # as was chosen before there were any
+    assert layers.show("camera", newer, newer)
+    for layer in layers.own:
+        np.testing.assert_array_equal(layer.data, newer.data)
+    viewer.canvas.grid.enabled = True  # the user's own choice
+    viewer.layers.remove(layers.own[0])
+    assert not layers.show("camera", first, first)
+    assert layers.show("camera", newer, newer)
+    assert viewer.canvas.grid.enabled
+    assert [layer.name for layer in layers.own] == ["camera, live raw", "camera, live enhanced"]
+
+
+def test_a_movie_of_one_frame_is_shown_whole(here, qtbot, control, viewer, movie, tmp_path):
+    tifffile.imwrite(tmp_path / "one.tif", movie[0])
+    control.choose(kind=REPLAY, path=str(tmp_path / "one.tif"), loop=False)
+    control.start()
+    wait_ended(qtbot, control)
+    assert control.state.message == "The replay is over."
+    np.testing.assert_array_equal(viewer.layers["one.tif, live raw"].data, movie[0])
+    assert "one.tif, live enhanced" in viewer.layers
+    assert viewer.canvas.grid.enabled
 
 
 def test_only_a_part_of_a_movie_too_large_to_copy_is_played(monkeypatch, movie):
@@ -283,8 +322,8 @@ def test_only_a_part_of_a_movie_too_large_to_copy_is_played(monkeypatch, movie):
 def test_contrast_waits_for_a_frame_with_signal(viewer):
     layers = WatchLayers(viewer)
     dark, bright = Image(np.zeros((4, 6), np.uint16)), Image(np.arange(24, dtype=np.uint16).reshape(4, 6))
-    layers.show("camera", dark, dark)
-    layers.show("camera", bright, bright)
+    show(layers, dark, dark)
+    show(layers, bright, bright)
     for layer in layers.own:
         low, high = layer.contrast_limits
         assert 0 <= low < 1

@@ -20,10 +20,13 @@ class Newest:
     def put(self, step: LiveStep) -> None:
         """Keep a report; a frame not yet looked at stays with it until a newer one comes."""
         with self._changed:
-            before = self._step
-            if before is not None and step.output is None:
-                step = replace(step, name=before.name, raw=before.raw, output=before.output)
-            self._step = step
+            self._step = step if self._step is None else _with_frame(step, self._step)
+            self._changed.notify_all()
+
+    def put_back(self, step: LiveStep) -> None:
+        """Keep a report that was taken, unless a newer one came; its frame, unless a newer one has one."""
+        with self._changed:
+            self._step = step if self._step is None else _with_frame(self._step, step)
             self._changed.notify_all()
 
     def take(self, timeout_s: float = 0.0) -> LiveStep | None:
@@ -33,3 +36,9 @@ class Newest:
                 self._changed.wait(timeout_s)
             step, self._step = self._step, None
             return step
+
+
+def _with_frame(newer: LiveStep, older: LiveStep) -> LiveStep:
+    if newer.output is not None:
+        return newer
+    return replace(newer, name=older.name, raw=older.raw, output=older.output)

@@ -118,8 +118,7 @@ class WatchControl:
     def set_side_by_side(self, on: bool) -> None:
         """Show raw and enhanced beside each other, or one on the other."""
         self.state.side_by_side = on
-        if self._layers.own:
-            self._layers.set_side_by_side(on)
+        self._layers.set_side_by_side(on)
 
     # ---- the job
 
@@ -155,9 +154,7 @@ class WatchControl:
         state.rate_text = state.count_text = state.skipped_text = state.skipped_all = state.device_text = ""
         self._say("Starting …")
         state.running = True
-        # Python's search for garbage among all objects of the viewer takes 0.2 s, every minute or two
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # a search for garbage among all objects of the viewer takes 0.2 s, every minute or two
         job.start()
 
     def stop(self) -> None:
@@ -176,24 +173,24 @@ class WatchControl:
         took_ms = 1000 * (time.monotonic() - self._shown_s)
         self._rest.ask_in(min(took_ms, _LONGEST_REST_MS))
 
-    def _show_newest(self) -> None:
+    def _show_newest(self) -> bool:
+        """Show the newest frame; return False if it has to be called once more for that."""
         step = self._newest.take()
         if step is None or not step.device:
-            return
-        state = self.state
+            return True
         self._step = step
         self._shown_s = time.monotonic()
         self._drawn.ask()
         if step.raw is not None and step.output is not None:
-            is_first = not self._layers.own
-            self._layers.show(self._name(), step.raw, step.output)
+            if not self._layers.show(self._name(), step.raw, step.output):
+                self._newest.put_back(step)
+                return False
             self._shown = step.name
-            if is_first:
-                self._layers.set_side_by_side(state.side_by_side)
         now_s = time.monotonic()
         if now_s - self._told_s > _TELL_S:
             self._told_s = now_s
             self._telling.ask()  # after the frame is drawn
+        return True
 
     def _tell_last(self) -> None:
         if self._step is not None:
@@ -215,7 +212,8 @@ class WatchControl:
     def _on_finished(self, _: Any = None) -> None:
         if not self._connected:  # the dock is gone
             return
-        self._show_newest()
+        while not self._show_newest():
+            pass
         self._tell_last()
         saved = f" All that was enhanced is in {self.state.output}." if self.state.output else ""
         self._end(f"Stopped.{saved}" if self.state.stopping else f"The replay is over.{saved}")

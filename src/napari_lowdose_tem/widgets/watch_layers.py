@@ -37,20 +37,37 @@ class WatchLayers:
         self._shown: dict[str, Image] = {}
         self._has_contrast: dict[str, bool] = {}
         self._thumbnail_s = 0.0
+        self._is_side_by_side, self._is_laid_out = True, False
 
     @property
     def own(self) -> tuple[Layer, ...]:
         """The layers there are."""
         return tuple(layer for layer in self._layers.values() if layer in self._viewer.layers)
 
-    def show(self, name: str, raw: Image, output: Image) -> None:
-        """Show a frame of the series `name`."""
+    def show(self, name: str, raw: Image, output: Image) -> bool:
+        """Show a frame of the series `name`; return False if it has to be called once more for that.
+
+        napari takes a tenth of a second to add a layer and as long to lay out the canvas: each of these is a
+        call of its own, so that the user is not kept waiting.
+        """
+        images = dict(zip(_KINDS, (raw, output), strict=True))
+        own = self.own
+        if not own:
+            self._is_laid_out = False
+        for kind, image in images.items():
+            if self._layers.get(kind) not in own:
+                self._add(kind, f"{name}, live {kind}", image)
+                return False
+        if not self._is_laid_out:
+            self.set_side_by_side(self._is_side_by_side)
+            return False
         now_s = time.monotonic()
         with_thumbnail = now_s - self._thumbnail_s > _THUMBNAIL_S
         if with_thumbnail:
             self._thumbnail_s = now_s
-        for kind, image in zip(_KINDS, (raw, output), strict=True):
-            self._show(kind, f"{name}, live {kind}", image, with_thumbnail)
+        for kind, image in images.items():
+            self._refresh(kind, f"{name}, live {kind}", image, with_thumbnail)
+        return True
 
     def note_provenance(self) -> None:
         """Store in the layers what made the frames they show."""
@@ -60,24 +77,24 @@ class WatchLayers:
                 self._layers[kind].refresh()
 
     def set_side_by_side(self, on: bool) -> None:
-        """Show each layer in a cell of its own, or one on the other, whole."""
-        self._viewer.canvas.grid.enabled = on
-        self._viewer.fit_to_view()
+        """Show each layer in a cell of its own, or one on the other, whole; also those still to come."""
+        self._is_side_by_side = on
+        if self.own:
+            self._viewer.canvas.grid.enabled = on
+            self._viewer.fit_to_view()
+            self._is_laid_out = True
 
-    def _show(self, kind: str, name: str, image: Image, with_thumbnail: bool) -> None:
-        layer, before = self._layers.get(kind), self._shown.get(kind)
+    def _refresh(self, kind: str, name: str, image: Image, with_thumbnail: bool) -> None:
+        layer, before = self._layers[kind], self._shown[kind]
         pixels = np.asarray(image.data)
-        if layer is None or before is None or layer not in self._viewer.layers:
-            self._layers[kind] = layer = self._add(name, image)
-            self._has_contrast[kind] = bool(np.ptp(pixels) > 0)
-        elif layer.data.shape == pixels.shape and layer.data.dtype == pixels.dtype:
+        if layer.data.shape == pixels.shape and layer.data.dtype == pixels.dtype:
             np.copyto(layer.data, pixels)
             with layer.events.loaded.blocker():  # at each the list of layers would paint its rows anew
                 layer.refresh(thumbnail=with_thumbnail, highlight=False, extent=False)
         else:
             layer.data = pixels.copy()
             self._has_contrast[kind] = False
-        if before is not None and before.pixel_size_nm != image.pixel_size_nm:
+        if before.pixel_size_nm != image.pixel_size_nm:
             _layers.set_calibration(layer, image.pixel_size_nm, image.counts_per_electron)
         if layer.name != name and name not in self._viewer.layers:
             layer.name = name
@@ -86,15 +103,17 @@ class WatchLayers:
             self._has_contrast[kind] = True
         self._shown[kind] = image
 
-    def _add(self, name: str, image: Image) -> Layer:
+    def _add(self, kind: str, name: str, image: Image) -> None:
         viewer = self._viewer
-        selected, active = set(viewer.layers.selection), viewer.layers.selection.active
+        selection = viewer.layers.selection
+        selected, active = set(selection), selection.active
         own = image.with_data(np.array(image.data))
-        layer = _layers.add_image(viewer, _layers.layer_tuple(own, name))
+        self._layers[kind] = _layers.add_image(viewer, _layers.layer_tuple(own, name))
+        self._shown[kind] = image
+        self._has_contrast[kind] = bool(np.ptp(own.data) > 0)
         if active is not None:  # the user keeps working on the layers chosen
-            viewer.layers.selection.active = active
-            viewer.layers.selection.update(selected)
-        return layer
+            selection.active = active
+            selection.update(selected)
 
 
 def is_live(layer: Any, layers: WatchLayers) -> bool:
