@@ -2,8 +2,8 @@
 
     python docs/measurement.py [SECTION …] [--model NAME_OR_FILE] [--quick] [--redraw] [--out FOLDER]
 
-Measures the sections named (bias, sweeps, hde, enhanced, counts) anew; without any, those that are not in
-measurement.json yet or belong to another model. Then writes the tables of measurement.md and draws
+Measures the sections named (bias, sweeps, hde, enhanced, pairs, counts) anew; without any, those that are
+not in measurement.json yet or belong to another model. Then writes the tables of measurement.md and draws
 images/measurement-*.png.
 """
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from measurement_report import draw_figures, write_tables
-from reliability import CAMERA, draw_spheres
+from reliability import CAMERA, SHAPE, draw_film, draw_spheres, place_spheres
 from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
@@ -28,6 +28,7 @@ from scipy import ndimage
 from napari_lowdose_tem.measure import (
     FitOptions,
     Line,
+    Measurement,
     SphereFit,
     fit_counts,
     fit_profile,
@@ -71,6 +72,9 @@ COUNTS_AXES: dict[str, tuple[float, ...]] = {
 }
 ENHANCED_T_MIN, ENHANCED_NM = (0.45, 0.6, 0.75, 0.88), (60.0, 75.0, 95.0, 120.0, 160.0)
 ENHANCED_DOSES, ENHANCED_PIXELS_NM = (5.0, 10.0), (4.8, 3.0)
+APART = (0.6, 0.8, 1.0, 1.2, 1.6)
+"""Distances of the centres of pairs, in mean diameters: 1 where they touch."""
+PAIRS_T_MIN = (0.45, 0.6, 0.75)
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,11 @@ class Settings:
     counts_draws_axis: int = 25
     frames: int = 3  # of each enhanced condition, 16 spheres each
     frames_main: int = 32
+    frames_pairs: int = 6  # of each condition, 9 pairs each
     model: str = "default"
 
 
-QUICK = Settings(40, 10, 20, 8, 1, 2)
+QUICK = Settings(40, 10, 20, 8, 1, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -322,30 +327,30 @@ def measure_hde(settings: Settings) -> dict[str, Any]:
 def measure_pairs(draws: int) -> dict[str, Any]:
     """Measure the pair of Fig. 7a on high-dose frames."""
     rng = np.random.default_rng([SEED, 2])
-    rows: list[list[Array]] = [[], [], []]
-    seen = []
+    rows, seen = [], []
     for _ in track(range(draws), "hde, pair"):
         image, line = draw_pair(PAIR, rng)
         profile = sample_line(rng.poisson(image * HDE.dose_e_per_px), line, (4.8, 4.8))
-        found = fit_profile(profile, FitOptions(particles=2))
+        rows.append(list_pair(fit_profile(profile, FitOptions(particles=2))))
         seen.append(suggest_particles(profile))
-        if found.refused or found.separation is None or found.separation_se is None:
-            for part in rows:
-                part.append(np.full(5, np.nan))
-            continue
-        for part, particle in zip(rows, found.particles, strict=False):
-            part.append(
-                np.array([particle.diameter, particle.diameter_se, *(particle.diameter_ci95 or ()), np.nan])
-            )
-        half = 1.96 * found.separation_se
-        value = found.separation
-        rows[2].append(np.array([value, found.separation_se, value - half, value + half, np.nan]))
     names = ("smaller", "larger", "separation")
     result = {
         name: summarise(np.full(draws, true), part)
-        for name, true, part in zip(names, PAIR, rows, strict=True)
+        for name, true, part in zip(names, PAIR, np.swapaxes(rows, 0, 1), strict=True)
     }
     return {**result, "two_suggested": float(np.mean(np.array(seen) == 2))}
+
+
+def list_pair(found: Measurement) -> Array:
+    """Rows as of `measure_one` for both diameters and the separation, (3, 5); NaN where refused."""
+    if found.refused or found.separation is None or found.separation_se is None:
+        return np.full((3, 5), np.nan)
+    rows = [
+        (particle.diameter, particle.diameter_se, *(particle.diameter_ci95 or ()), np.nan)
+        for particle in found.particles
+    ]
+    value, half = found.separation, 1.96 * found.separation_se
+    return np.array([*rows, (value, found.separation_se, value - half, value + half, np.nan)])
 
 
 def measure_counts(settings: Settings) -> dict[str, Any]:
@@ -478,11 +483,81 @@ def summarise_both(rows: npt.ArrayLike) -> dict[str, Any]:
     return {"full": summarise(table[:, 3], table[:, 4:9]), "sphere": summarise(table[:, 3], table[:, 9:])}
 
 
+def measure_enhanced_pairs(settings: Settings) -> dict[str, Any]:
+    """Pairs of spheres on enhanced frames, from overlapping to apart: both diameters and the separation."""
+    from napari_lowdose_tem.engine import Engine
+
+    rng = np.random.default_rng([SEED, 8])  # the rule was chosen on 6 and 7
+    conditions = [(p, d, t) for p in ENHANCED_PIXELS_NM for d in ENHANCED_DOSES for t in PAIRS_T_MIN]
+    true, found, kinds = [], [], []
+    with Engine(settings.model, "cpu") as engine:
+        for pixel, dose, t_min in track(conditions * settings.frames_pairs, "pairs"):
+            for pair, rows in measure_frame_of_pairs(engine, t_min, pixel, dose, rng):
+                true.append(pair)
+                found.append(rows)
+                kinds.append((2 * pair[2] / (pair[0] + pair[1]), t_min, dose, pixel))
+        model = {"label": engine.model.file.label, "sha256": engine.model.file.sha256}
+    pairs, rows, kind = np.array(true), np.array(found), np.array(kinds)
+
+    def summarise_where(keep: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        return {
+            "diameters": summarise(pairs[keep, :2].ravel(), rows[keep, :2].reshape(-1, 5)),
+            "separation": summarise(pairs[keep, 2], rows[keep, 2]),
+        }
+
+    nearest = np.array(APART)[np.abs(kind[:, :1] - APART).argmin(1)]
+    axes = {
+        "apart": [[value, summarise_where(nearest == value)] for value in APART],
+        **{
+            axis: [[value, summarise_where(kind[:, column] == value)] for value in values]
+            for column, (axis, values) in enumerate(
+                {
+                    "t_min": PAIRS_T_MIN,
+                    "dose_e_per_px": ENHANCED_DOSES,
+                    "pixel_nm": ENHANCED_PIXELS_NM,
+                }.items(),
+                1,
+            )
+        },
+    }
+    return {**model, "all": summarise_where(np.ones(len(kind), bool)), "axes": axes}
+
+
+def measure_frame_of_pairs(
+    engine: Engine, t_min: float, pixel_nm: float, dose: float, rng: np.random.Generator
+) -> list[tuple[Array, Array]]:
+    """Diameters and distance [nm] of nine pairs of one enhanced frame, and what `list_pair` says of each."""
+    film = draw_film(pixel_nm, rng)
+    diameters = np.exp(rng.uniform(*np.log([ENHANCED_NM[0], ENHANCED_NM[-1]]), (9, 2)))
+    apart = rng.choice(APART, 9) * diameters.mean(1)
+    angle = rng.uniform(0, 2 * np.pi, 9)
+    along = np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    middle = (np.indices((3, 3)).reshape(2, -1).T + 0.5) / 3 * SHAPE[0] * pixel_nm
+    middle += rng.uniform(-2, 2, (9, 2)) * pixel_nm
+    centers = middle[:, None] + along[:, None] * apart[:, None, None] * np.array([-0.5, 0.5])[:, None]
+    # of one material: the larger is the darker
+    transmission = t_min ** (diameters / 100)
+    scene = place_spheres(film, centers.reshape(-1, 2), diameters.ravel(), transmission.ravel(), pixel_nm)
+    counts = expose(scene.transmission * np.float32(dose), CAMERA, rng)
+    output, noise = engine.enhance(counts), measure_raw_noise(counts)
+    seen = np.array([(sphere["row_px"], sphere["col_px"]) for sphere in scene.truth]).reshape(9, 2, 2)
+    result = []
+    for k in range(9):
+        reach = diameters[k] / 2 / pixel_nm + rng.uniform(6, 14, 2)
+        ends = seen[k] + along[k] * reach[:, None] * np.array([-1, 1])[:, None]
+        (row_0, col_0), (row_1, col_1) = (tuple(end.tolist()) for end in ends)
+        profile = sample_line(output, Line((row_0, col_0), (row_1, col_1)), (pixel_nm, pixel_nm))
+        found = fit_profile(profile, FitOptions(particles=2, is_enhanced=True), noise)
+        result.append((np.array([*diameters[k], apart[k]]), list_pair(found)))
+    return result
+
+
 SECTIONS: dict[str, Callable[[Settings], dict[str, Any]]] = {
     "bias": measure_bias,
     "sweeps": measure_sweeps,
     "hde": measure_hde,
     "enhanced": measure_enhanced,
+    "pairs": measure_enhanced_pairs,
     "counts": measure_counts,
 }
 
@@ -494,7 +569,7 @@ def is_stale(stored: dict[str, Any], name: str, settings: Settings, quick: bool)
         return True
     from napari_lowdose_tem.model import load_model
 
-    return name == "enhanced" and row["sha256"] != load_model(settings.model).file.sha256
+    return "sha256" in row and row["sha256"] != load_model(settings.model).file.sha256
 
 
 def main(arguments: list[str] | None = None, settings: Settings | None = None) -> None:

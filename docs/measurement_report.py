@@ -125,13 +125,31 @@ def _write_enhanced(section: dict[str, Any]) -> str:
         for value, both in section["axes"][axis]:
             for way in ("full", "sphere"):
                 rows[f"{unit.format(value)}: {NAMES[way]}"] = both[way]
-    head = [*_HEAD[:2], "median error [nm]", "spread [nm]", *_HEAD[4:]]
+    return _tabulate_medians(rows)
+
+
+def _write_pairs(section: dict[str, Any]) -> str:
+    units = {
+        "apart": "l = {:g} mean diameters",
+        "t_min": "T_min {:g} at 100 nm",
+        "dose_e_per_px": "{:g} e-/px",
+        "pixel_nm": "{:g} nm/px",
+    }
+    kinds = [("all kinds", section["all"])]
+    kinds += [
+        (unit.format(value), row) for axis, unit in units.items() for value, row in section["axes"][axis]
+    ]
+    return _tabulate_medians({f"{kind}: {what}": row[what] for kind, row in kinds for what in row})
+
+
+def _tabulate_medians(rows: dict[str, dict[str, Any]]) -> str:
+    """Tabulate summaries of which a few errors are large."""
     cells = {}
     for name, row in rows.items():
         cells[name] = describe(row)
         if "bias" in row:
             cells[name][2:4] = [f"{row['median']:+.1f}", f"{row['spread']:.1f}"]
-    return tabulate(head, cells)
+    return tabulate([*_HEAD[:2], "median error [nm]", "spread [nm]", *_HEAD[4:]], cells)
 
 
 def _write_counts(section: dict[str, Any]) -> str:
@@ -156,6 +174,7 @@ _TABLES = {
     "hde": _write_hde,
     "hde-pair": _write_pair,
     "enhanced": _write_enhanced,
+    "pairs": _write_pairs,
     "counts": _write_counts,
     "counts-clipping": _write_clipping,
 }

@@ -31,7 +31,7 @@ from napari_lowdose_tem.detect import (
 )
 from napari_lowdose_tem.engine import Engine
 from napari_lowdose_tem.simulate.camera import MEASURED, expose
-from napari_lowdose_tem.simulate.specimen import MATERIALS, Particles, Scene, draw_specimen, render
+from napari_lowdose_tem.simulate.specimen import MATERIALS, Particles, Scene, Specimen, draw_specimen, render
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -70,18 +70,29 @@ def draw_empty(index: int, with_hole: bool = False) -> Scene:
 
 def draw_spheres(diameter_nm: Array, t_min: Array, pixel_nm: float, rng: np.random.Generator) -> Scene:
     """Draw isolated spheres, as many as places, each somewhere within its place, on a film without holes."""
-    field_nm = (SHAPE[0] * pixel_nm, SHAPE[1] * pixel_nm)
-    specimen = draw_specimen("silicate", field_nm, rng, n_particles=0, pixel_size_nm=pixel_nm)
+    film = draw_film(pixel_nm, rng)
     place = (
         np.indices((PER_SIDE, PER_SIDE)).reshape(2, -1).T + 0.5 + rng.uniform(-0.15, 0.15, (PER_SIDE**2, 2))
     )
-    none = np.full(len(place), np.inf)
+    return place_spheres(film, place * SHAPE[0] * pixel_nm / PER_SIDE, diameter_nm, t_min, pixel_nm)
+
+
+def draw_film(pixel_nm: float, rng: np.random.Generator) -> Specimen:
+    """Draw a film without holes or particles."""
+    field_nm = (SHAPE[0] * pixel_nm, SHAPE[1] * pixel_nm)
+    return draw_specimen("silicate", field_nm, rng, n_particles=0, pixel_size_nm=pixel_nm)
+
+
+def place_spheres(
+    film: Specimen, centers_nm: Array, diameter_nm: Array, t_min: Array, pixel_nm: float
+) -> Scene:
+    """Render spheres at (n, 2) places on a film."""
+    n = len(centers_nm)
     spheres = Particles(
-        place / PER_SIDE * field_nm, diameter_nm, -diameter_nm / np.log(t_min), none, np.zeros(len(place)),
-        (None,) * len(place),
-    )  # fmt: skip
-    support = replace(specimen.support, holes=(), fringe=0.0, veil=0.0, blur_nm=1.0 * pixel_nm)
-    return render(replace(specimen, particles=spheres, support=support), SHAPE)
+        centers_nm, diameter_nm, -diameter_nm / np.log(t_min), np.full(n, np.inf), np.zeros(n), (None,) * n
+    )
+    support = replace(film.support, holes=(), fringe=0.0, veil=0.0, blur_nm=1.0 * pixel_nm)
+    return render(replace(film, particles=spheres, support=support), SHAPE)
 
 
 def record(scene: Scene, rng: np.random.Generator | int) -> Array:

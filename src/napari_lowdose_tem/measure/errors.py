@@ -86,46 +86,78 @@ def estimate_covariance(
 def bound_sphere(
     radius: float, contrast: float, sigma: float, pixel: float, noise: float, *, poisson: bool = False
 ) -> SphereErrors:
-    """Cramér–Rao bound of one sphere on a level background, from a whole frame of independent pixels.
+    """Cramér–Rao bound of one sphere alone; arguments and errors as `bound_spheres`."""
+    covariance = bound_spheres([0.0], [radius], [contrast], sigma, pixel, noise, poisson=poisson)
+    x, r, k = np.sqrt(np.diag(covariance))
+    return SphereErrors(float(x), float(2 * r), float(math.exp(-contrast) * k))
 
-    Place, radius, contrast and background are unknown, the blur known.
+
+def bound_spheres(
+    centers: npt.ArrayLike,
+    radii: npt.ArrayLike,
+    contrasts: npt.ArrayLike,
+    sigma: float,
+    pixel: float,
+    noise: float,
+    *,
+    poisson: bool = False,
+) -> Floats:
+    """Cramér–Rao bound of spheres in a row on a level background, from a whole frame of independent pixels.
+
+    Places, radii, contrasts and background are unknown, the blur known. Of spheres that touch or overlap
+    each is known less well than it would be alone, and the errors of neighbours depend on each other.
 
     Parameters
     ----------
-    radius, sigma, pixel
-        Of the sphere, the blur and a pixel [one unit of length].
-    contrast
-        K = -ln T_min.
+    centers, radii
+        Of the spheres (n,): place along the row, and radius [one unit of length].
+    contrasts
+        K = -ln T_min (n,).
+    sigma, pixel
+        Blur, and side of a pixel [the same unit].
     noise
         Of a pixel of bare background, relative to it (r.m.s.).
     poisson
         The variance falls with the intensity; else it is the same everywhere.
 
+    Returns
+    -------
+    Covariance (3n, 3n) of place, radius and contrast of the spheres in turn.
+
     Raises
     ------
     numpy.linalg.LinAlgError
-        For spheres that are no different from the background.
+        For spheres that are no different from the background or from each other.
     """
-    reach = math.ceil((1.6 * radius + 3 * sigma) / pixel) + 1
-    axis = np.arange(-reach, reach + 1) * pixel
-    rows, cols = axis[:, None], axis[None]
+    spheres = np.stack([np.asarray(v, np.float64) for v in (centers, radii, contrasts)], axis=1)
+    reach = 1.6 * spheres[:, 1] + 3 * sigma + pixel
+    first, last = float((spheres[:, 0] - reach).min()), float((spheres[:, 0] + reach).max())
+    across = np.arange(math.ceil(reach.max() / pixel) + 1) * pixel  # both sides are alike
+    along = np.arange(math.floor(first / pixel), math.ceil(last / pixel) + 1) * pixel
+    times = np.where(across > 0, 2.0, 1.0)[:, None]
 
-    def mean(values: Floats) -> Floats:
-        x, r, k, level = values
-        return np.asarray(level * model_disc(np.hypot(rows, cols - x).ravel(), r, k, sigma, pixel))
+    def disc(sphere: Floats) -> Floats:
+        x, r, k = sphere.tolist()
+        return np.asarray(model_disc(np.hypot(across[:, None], along - x), r, k, sigma, pixel))
 
-    at = np.array([0.0, radius, contrast, 1.0])
-    steps = np.array([0.02 * pixel, 0.005 * radius, 0.01 * contrast, 1e-3])
-    slope = np.stack(
-        [
-            (mean(at + move) - mean(at - move)) / (2 * step)
-            for move, step in zip(np.diag(steps), steps, strict=True)
-        ]
-    )
-    weight = 1 / mean(at) if poisson else 1.0
-    covariance = np.linalg.inv((slope * weight) @ slope.T) * noise**2
-    x, r, k = np.sqrt(np.maximum(np.diag(covariance)[:3], 0))
-    return SphereErrors(float(x), float(2 * r), float(math.exp(-contrast) * k))
+    discs = [disc(sphere) for sphere in spheres]
+    mean = np.prod(discs, axis=0)
+    slopes = []
+    for sphere, own in zip(spheres, discs, strict=True):
+        steps = np.array([0.02 * pixel, 0.005 * sphere[1], max(0.01 * sphere[2], 1e-4)])
+        for move, step in zip(np.diag(steps), steps.tolist(), strict=True):
+            slopes.append((disc(sphere + move) - disc(sphere - move)) / (2 * step) * mean / own)
+    slope = np.stack([*slopes, mean]).reshape(len(slopes) + 1, -1)
+    weight = np.broadcast_to(times / mean if poisson else times, mean.shape).ravel()
+    information = (slope * weight) @ slope.T
+    scale = np.sqrt(np.diag(information))
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise np.linalg.LinAlgError("a sphere is no different from the background")
+    information /= np.outer(scale, scale)
+    if np.linalg.cond(information) > 1e12:
+        raise np.linalg.LinAlgError("the spheres cannot be told apart")
+    covariance = np.linalg.inv(information) * noise**2 / np.outer(scale, scale)
+    return np.asarray(covariance[:-1, :-1])
 
 
 def read_raw_noise(image: Image) -> float | None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_lowdose_tem.measure import start as guess
 from napari_lowdose_tem.measure.arcs import fit_arcs
 from napari_lowdose_tem.measure.background import Known, find_background, take_part
-from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
+from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_spheres
 from napari_lowdose_tem.measure.fitted import (
     LEAST_SIGNIFICANCE,
     MEASURABLE,
@@ -39,11 +39,18 @@ _WORSE = 1.2
 _WIDEST = 1.1  # width of a line, in diameters: beyond, its mean is not the model's
 _NOISE_LEFT, _EXACT = 1.05, 2.5e-4  # misfit that cannot be improved, of the noise and of the background
 _ODD_NOISE, _ODD = 2.0, 0.01  # misfit worth telling
+_LEAST_APART = (
+    0.95  # of two centres in enhanced frames, in mean diameters: closer, most errors are far too small
+)
 _THIN = 0.25  # width of a line, in diameters, up to which an arc's model holds
 _MAY_BE_ONE = (
     "spheres that overlap explain the profile better than one; so they may a single crystal: look at the "
     "image, or ask for 1 particle"
 )
+
+
+class _OverlapError(RefusedError):
+    """The spheres overlap, in an enhanced frame."""
 
 
 def fit_profile(
@@ -96,7 +103,7 @@ def _count(
             fitted = _fit_best(profile, starts, noise, count, known, options)
         except RefusedError:
             continue  # neighbours may not look like one sphere
-        depths = -np.expm1(-(fitted.contrasts if fitted.contrasts is not None else np.ones(count)))
+        depths = -np.expm1(-fitted.contrasts)
         even = (
             depths.min() > _LEAST_SHARE * depths.max()
             and fitted.radii.max() < _LARGEST_RATIO * fitted.radii.min()
@@ -149,6 +156,8 @@ def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> 
         try:
             found = _measure_count(profile, base, known, options, raw_noise, count, fitted)
             break
+        except _OverlapError:
+            raise  # one sphere less would be one of both
         except RefusedError:
             if count == 1:
                 raise
@@ -181,6 +190,7 @@ def _measure_count(
         fitted = _fit_best(profile, starts, noise, count, known, options)
     if options.is_enhanced:
         fitted = _add_network_error(profile, fitted, raw_noise)
+        _check_apart(profile, fitted)
     _check(profile, fitted, LEAST_SIGNIFICANCE if options.is_enhanced else MEASURABLE)
     if fitted.misfit > max(_ODD_NOISE * noise, _ODD):
         percent = 100 * fitted.misfit
@@ -242,6 +252,19 @@ def _check(profile: Profile, fitted: Fitted, least_significance: float) -> None:
             )
 
 
+def _check_apart(profile: Profile, fitted: Fitted) -> None:
+    """Refuse spheres of an enhanced frame that overlap."""
+    order = np.argsort(fitted.centers)
+    for first, second in itertools.pairwise(order.tolist()):
+        apart = fitted.centers[second] - fitted.centers[first]
+        if apart < _LEAST_APART * (fitted.radii[first] + fitted.radii[second]):
+            raise _OverlapError(
+                f"the spheres at {fitted.centers[first]:.1f} and {fitted.centers[second]:.1f} {profile.unit} "
+                "overlap, and what lies between them in an enhanced frame the network has drawn; average "
+                "frames and measure those, or ask for 1 particle if it is one"
+            )
+
+
 def _add_network_error(profile: Profile, fitted: Fitted, raw_noise: float | None) -> Fitted:
     """Enlarge the errors to what the electrons of the raw frame allow."""
     if raw_noise is None:
@@ -253,20 +276,20 @@ def _add_network_error(profile: Profile, fitted: Fitted, raw_noise: float | None
         return replace(
             fitted, covariance=4 * fitted.covariance, contrast_se=contrast_se, notes=(*fitted.notes, note)
         )
-    covariance = fitted.covariance.copy()
-    contrasts = fitted.contrasts if fitted.contrasts is not None else np.zeros(len(fitted.radii))
-    contrast_se = np.zeros(len(contrasts)) if fitted.contrast_se is None else fitted.contrast_se.copy()
-    for i, (radius, contrast) in enumerate(zip(fitted.radii.tolist(), contrasts.tolist(), strict=True)):
-        sigma = fitted.sigma or NETWORK_BLUR_PX * profile.pixel
-        try:
-            bound = bound_sphere(radius, contrast, sigma, profile.pixel, raw_noise)
-        except np.linalg.LinAlgError:
-            raise RefusedError("the electrons of the raw frame do not show this particle") from None
-        covariance[2 * i, 2 * i] += (NETWORK_FACTOR * bound.center) ** 2
-        covariance[2 * i + 1, 2 * i + 1] += (NETWORK_FACTOR * bound.diameter / 2) ** 2
-        contrast_se[i] = math.hypot(contrast_se[i], NETWORK_FACTOR * bound.t_min * math.exp(contrast))
+    count = len(fitted.radii)
+    sigma = fitted.sigma or NETWORK_BLUR_PX * profile.pixel
+    try:
+        bound = bound_spheres(fitted.centers, fitted.radii, fitted.contrasts, sigma, profile.pixel, raw_noise)
+    except np.linalg.LinAlgError:
+        which = "this particle" if count == 1 else f"{count} particles here; choose fewer"
+        raise RefusedError(f"the electrons of the raw frame do not show {which}") from None
+    bound = NETWORK_FACTOR**2 * bound
+    places = np.flatnonzero(np.arange(3 * count) % 3 < 2)  # of (center, radius), without the contrasts
+    contrast_se = fitted.contrast_se
+    if contrast_se is not None:
+        contrast_se = np.hypot(contrast_se, np.sqrt(np.diag(bound)[2::3]))
     return replace(
-        fitted, covariance=covariance, contrast_se=None if fitted.contrast_se is None else contrast_se
+        fitted, covariance=fitted.covariance + bound[np.ix_(places, places)], contrast_se=contrast_se
     )
 
 
@@ -277,10 +300,10 @@ def _report(profile: Profile, fitted: Fitted, options: FitOptions) -> Measuremen
     depth_of_data = np.where(np.isfinite(profile.intensity), fitted.base - profile.intensity, 0.0)
     particles = []
     for i, (center, radius) in enumerate(zip(fitted.centers.tolist(), fitted.radii.tolist(), strict=True)):
-        contrast = None if fitted.contrasts is None else float(fitted.contrasts[i])
+        contrast = float(fitted.contrasts[i])
         se = 2 * math.sqrt(fitted.covariance[2 * i + 1, 2 * i + 1])
         x, depth = profile.position, depth_of_data
-        if fitted.sigma is not None and contrast is not None:
+        if fitted.sigma is not None:
             # a neighbour's side is not this one's edge
             x = fitted.position
             depth = 1 - model_profile(profile, x, (center,), (radius,), (contrast,), fitted.sigma, 1)
@@ -290,7 +313,7 @@ def _report(profile: Profile, fitted: Fitted, options: FitOptions) -> Measuremen
         else:
             across = measure_pseudo_diameter(x, depth, center, options.rule, peak)
         total = None if across is None else across - 2 * radius
-        t_min = None if contrast is None else math.exp(-contrast)
+        t_min = math.exp(-contrast)
         particles.append(
             Particle(
                 center=center,
@@ -304,9 +327,7 @@ def _report(profile: Profile, fitted: Fitted, options: FitOptions) -> Measuremen
                 edge_sigma=fitted.sigma,
                 edge_10_90=measure_edge(x, depth, center, peak),
                 t_min=t_min,
-                t_min_se=None
-                if fitted.contrast_se is None or t_min is None
-                else t_min * float(fitted.contrast_se[i]),
+                t_min_se=None if fitted.contrast_se is None else t_min * float(fitted.contrast_se[i]),
             )
         )
     separation = separation_se = margin = margin_se = None

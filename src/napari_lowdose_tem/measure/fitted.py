@@ -33,7 +33,7 @@ class Fitted:
 
     centers: Floats
     radii: Floats
-    contrasts: Floats | None
+    contrasts: Floats
     sigma: float | None
     background: Background
     covariance: Floats  # of (center, radius) of the spheres in turn
