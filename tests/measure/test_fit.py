@@ -179,6 +179,18 @@ def test_widths_have_their_names(render):
     assert row.min() < 0.65 * row.max()
 
 
+@pytest.mark.parametrize("apart", [45.0, 56.0, 63.0, 72.0, 81.0])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_unequal_spheres_that_overlap_are_told_apart(render, apart, swapped):
+    sizes = (100.0, 80.0) if swapped else (80.0, 100.0)
+    places = (170.0, 170.0 + apart)
+    image = render((63, 90), [(150.0, x, d, 0.5) for x, d in zip(places, sizes, strict=True)], 5.0, (PX, PX))
+    profile = sample_line(image, Line((150 / PX, 16), (150 / PX, 74)), (PX, PX))
+    result = fit_profile(profile, FitOptions(particles=2))
+    assert result.separation == pytest.approx(apart, abs=0.1)
+    assert [p.diameter for p in result.particles] == pytest.approx(sizes, abs=0.2)
+
+
 def test_stretched_images_are_fitted_with_an_offset(render):
     image = render((61, 73), [(146.0, 175.0, 96.0, 0.45)], 4.0, (PX, PX))
     unit = (image - image.min()) / (image.max() - image.min())

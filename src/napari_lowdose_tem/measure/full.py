@@ -115,7 +115,8 @@ def fit_full(profile: Profile, start: guess.Start, known: Known | None, options:
         np.clip(first, np.add(low, 1e-6), np.subtract(high, 1e-6)),
         derive_all, bounds=(low, high), x_scale=scale, max_nfev=80, xtol=1e-8, ftol=1e-9, gtol=1e-12,
     )  # fmt: skip
-    values = found.x
+    spheres = found.x[: 3 * count].reshape(count, 3)
+    values = np.append(spheres[np.argsort(spheres[:, 0])], found.x[3 * count :])
     centers, radii, contrasts, sigma, height, slope, stretch = split(values)
     _check_bounds(values, low, high, count, sigma, radii, low_sigma)
     residuals = misfit(values)

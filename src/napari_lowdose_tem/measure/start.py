@@ -24,7 +24,11 @@ _BLUR = 1.2  # samples
 _LOWEST = 0.02  # of the background
 _EXCHANGES = 6
 _LEAST_NEW = 1e-3  # of a sphere's square, what others do not explain
-_DISTANCES = (0.05, 0.25, 0.5, 0.75, 1.2)  # of two centres over the sum of the radii
+_RIM = 0.15  # of the darkest
+_SHARES = (0.12, 0.17, 0.22, 0.28, 0.35, 0.42)  # of a radius in the length of two spheres
+_MOST_STARTS = 4
+_REFINEMENTS = 20
+_ALIKE = 0.03  # difference of places and radii, in radii
 _LEAST_PROMINENCE = 0.1  # of a dip, of the deepest
 _TINY = 1e-9  # a sphere between two samples is seen by none
 _ENDS = 0.12  # of the line, at either end
@@ -69,6 +73,7 @@ class Starts:
         kept = (center - radius > -0.1 * length) & (center + radius < 1.1 * length)
         self._center, self._radius = center[kept], radius[kept]
         chord = 1 - ((self._position - self._center[:, None]) / self._radius[:, None]) ** 2
+        self._step = float(np.diff(self._position).min())
         self._blur = _BLUR * len(self._position) / len(profile.position)
         atoms = ndimage.gaussian_filter1d(np.sqrt(np.maximum(chord, 0)), self._blur, mode="nearest")
         self._atoms = atoms / np.sqrt((atoms**2).sum(1) + _TINY)[:, None]
@@ -76,19 +81,65 @@ class Starts:
 
     def find(self, count: int) -> list[Start]:
         """Guess `count` spheres, in several ways where one may mislead; none where fewer are seen."""
-        chosen = [self._pursue(count)]
+        found = [self._take(self._pursue(count))]
         if count == 2:
-            chosen += self._choose_pairs()
-        found = [self._take(indices) for indices in chosen]
+            found += self._span_pairs()
         if count > 1 and (peaks := self._find_peaks(count)):
             found.append(peaks)
-        return [start for start in found if (start.contrasts > 0).all()]
+        found = [start for start in found if (start.contrasts > 0).all()]
+        return self._refine(found) if count > 1 and found else found
 
     def _take(self, indices: list[int]) -> Start:
         contrasts = _solve(self._atoms[indices], self._y) * self._norm[indices]
         order = np.argsort(self._center[indices])
         picked = np.asarray(indices)[order]
         return Start(self._center[picked], self._radius[picked], contrasts[order])
+
+    def _refine(self, starts: list[Start]) -> list[Start]:
+        """Fit all starts to the logarithm of the profile by damped Gauss–Newton; the best that differ."""
+        values = np.stack([[s.centers, np.log(s.radii), s.contrasts] for s in starts]).swapaxes(1, 2)
+        n, count, _ = values.shape
+        length, step = float(self._position[-1]), self._step
+        low = np.array([-0.1 * length, np.log(0.5 * step), 1e-3])
+        high = np.array([1.1 * length, np.log(length), 8.0])
+        moves = np.array([0.1 * step, 0.02])
+        damping = np.full(n, 0.01)
+        values = np.clip(values, low, high)
+        spheres = self._model(values)
+        misfit = self._y - spheres.sum(1)
+        for _ in range(_REFINEMENTS):
+            slopes = [
+                (self._model(values + move * np.eye(3)[i]) - spheres) / move for i, move in enumerate(moves)
+            ]
+            slope = np.stack([*slopes, spheres / values[:, :, 2:]], axis=2).reshape(n, 3 * count, -1)
+            normal = slope @ slope.swapaxes(1, 2)
+            diagonal = np.einsum("nii->ni", normal)
+            diagonal += damping[:, None] * diagonal + _TINY
+            change = np.linalg.solve(normal, slope @ misfit[:, :, None]).reshape(values.shape)
+            tried = np.clip(values + change, low, high)
+            spheres_there = self._model(tried)
+            misfit_there = self._y - spheres_there.sum(1)
+            better = (misfit_there**2).sum(1) < (misfit**2).sum(1)
+            values[better], spheres[better] = tried[better], spheres_there[better]
+            misfit[better] = misfit_there[better]
+            damping *= np.where(better, 0.3, 5.0)
+        chosen: list[Start] = []
+        for i in np.argsort((misfit**2).sum(1)).tolist():
+            centers, log_radii, contrasts = values[i][np.argsort(values[i, :, 0])].T
+            start = Start(centers, np.exp(log_radii), contrasts)
+            if len(chosen) < _MOST_STARTS and not any(_is_alike(start, other) for other in chosen):
+                chosen.append(start)
+        return chosen
+
+    def _model(self, values: Floats) -> Floats:
+        """Logarithm of each sphere's image (starts, spheres, samples) of place, log radius and K."""
+        radius = np.exp(values[:, :, 1, None])
+        edges = self._position + self._step * np.array([[-0.5], [0.5]])
+        u = np.clip((edges[:, None, None] - values[:, :, :1]) / radius, -1, 1)
+        area = 0.5 * (u * np.sqrt(1 - u**2) + np.arcsin(u))
+        chords = (area[1] - area[0]) * radius / self._step
+        blurred = ndimage.gaussian_filter1d(chords, self._blur, axis=2, mode="nearest")
+        return np.asarray(values[:, :, 2:] * blurred)
 
     def _pursue(self, count: int) -> list[int]:
         """Add spheres one by one, then exchange each for a better one as long as there is any."""
@@ -113,20 +164,20 @@ class Starts:
         gain = np.where(norm > _LEAST_NEW, (atoms @ y) / np.sqrt(np.maximum(norm, _LEAST_NEW)), -np.inf)
         return int(np.argmax(gain))
 
-    def _choose_pairs(self) -> list[list[int]]:
-        """Best pairs of spheres, one for each class of distances."""
-        gram, along = self._atoms @ self._atoms.T, self._atoms @ self._y
-        determinant = np.where(1 - gram**2 > _LEAST_NEW, 1 - gram**2, np.inf)
-        first = (along[:, None] - gram * along) / determinant
-        explained = first * along[:, None] + first.T * along
-        explained[(first <= 0) | (first.T <= 0)] = -np.inf
-        distance = np.abs(self._center[:, None] - self._center) / (self._radius[:, None] + self._radius)
+    def _span_pairs(self) -> list[Start]:
+        """Pairs of spheres of one material that reach from end to end of what is dark, of many sizes."""
+        y = ndimage.gaussian_filter1d(self._y, self._blur, mode="nearest")
+        if not y.max() > 0:
+            return []
+        dark = np.flatnonzero(y > _RIM * y.max())
+        left, right = self._position[dark[0]] - 0.5 * self._step, self._position[dark[-1]] + 0.5 * self._step
         pairs = []
-        for low, high in itertools.pairwise(_DISTANCES):
-            there = np.where((distance >= low) & (distance < high), explained, -np.inf)
-            best = np.unravel_index(int(np.argmax(there)), there.shape)
-            if np.isfinite(there[best]):
-                pairs.append([int(best[0]), int(best[1])])
+        for first, second in itertools.product(_SHARES, _SHARES):
+            radii = np.array([first, second]) * (right - left)
+            centers = np.array([left + radii[0], right - radii[1]])
+            image = self._model(np.stack([centers, np.log(radii), radii], axis=1)[None])[0].sum(0)
+            factor = float(image @ self._y) / float(image @ image + _TINY)
+            pairs.append(Start(centers, radii, factor * radii))
         return pairs
 
     def _find_peaks(self, count: int) -> Start | None:
@@ -145,6 +196,11 @@ class Starts:
             radii.append(1.1 * min(peak - left, right - peak))
         step = float(self._position[1] - self._position[0])
         return Start(self._position[chosen], np.maximum(radii, 1.0) * step, y[chosen])
+
+
+def _is_alike(start: Start, other: Start) -> bool:
+    apart = np.abs([start.centers - other.centers, start.radii - other.radii])
+    return bool((apart < _ALIKE * start.radii).all())
 
 
 def measure_noise(values: Floats) -> float:
