@@ -85,3 +85,16 @@ def test_wrong_files_are_told_before_anything_is_measured(image, tmp_path, monke
     done = CliRunner().invoke(app, ["measure", "out.tif", "--line", "60.3,28,60.3,113", *words])
     assert (done.exit_code, said in " ".join(done.output.split())) == (2, True), done.output
     assert [path.name for path in tmp_path.iterdir()] == ["out.tif"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kept", [slice(20, 70), slice(40, 46), slice(0, 90, 8)])
+@pytest.mark.parametrize("particles", [None, 1, 2])
+def test_lines_with_few_samples_are_measured_or_refused_without_a_warning(render, kept, particles):
+    image = render((63, 90), [(150.0, 170.0, 80.0, 0.5), (150.0, 260.0, 100.0, 0.5)], 5.0, (4.8, 4.8))
+    holey = np.full(image.shape, np.nan)
+    holey[:, kept] = image[:, kept]
+    profile = sample_line(holey, Line((31, 5), (31, 85)), (4.8, 4.8))
+    for is_enhanced in (False, True):
+        found = fit_profile(profile, FitOptions(particles=particles, is_enhanced=is_enhanced), 0.1)
+        assert found.refused or all(30 < p.diameter < 300 for p in found.particles)

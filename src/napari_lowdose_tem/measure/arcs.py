@@ -117,7 +117,7 @@ class _Arc:
         inside = (np.abs(profile.position - center) <= WINDOW * radius) & np.isfinite(profile.intensity)
         if inside.sum() < 4:
             raise RefusedError(
-                f"{int(inside.sum())} samples within {WINDOW:g} radii of the centre; at least 4 are needed"
+                f"fewer than 4 samples lie within {WINDOW:g} radii of the centre; choose the full fit"
             )
         transmission = profile.intensity[inside] / base[inside]
         if model == "exponential" and (transmission <= 0).any():

@@ -190,8 +190,7 @@ def _measure_count(
         fitted = _fit_best(profile, starts, noise, count, known, options)
     if options.is_enhanced:
         fitted = _add_network_error(profile, fitted, raw_noise)
-        _check_apart(profile, fitted)
-    _check(profile, fitted, LEAST_SIGNIFICANCE if options.is_enhanced else MEASURABLE)
+    _check(profile, fitted, options.is_enhanced)
     if fitted.misfit > max(_ODD_NOISE * noise, _ODD):
         percent = 100 * fitted.misfit
         said = f"the profile departs from that of spheres by {percent:.1f} % of the background (r.m.s.)"
@@ -205,9 +204,10 @@ def _measure_count(
     return _report(profile, fitted, options)
 
 
-def _check(profile: Profile, fitted: Fitted, least_significance: float) -> None:
+def _check(profile: Profile, fitted: Fitted, is_enhanced: bool) -> None:
     """Refuse numbers the data do not support."""
     unit, length = profile.unit, profile.length
+    least_significance = LEAST_SIGNIFICANCE if is_enhanced else MEASURABLE
     for center, radius, weight in zip(fitted.centers, fitted.radii, fitted.significance, strict=True):
         name = f"the particle at {center:.1f} {unit}" if len(fitted.centers) > 1 else "the particle"
         if weight < least_significance:
@@ -236,12 +236,16 @@ def _check(profile: Profile, fitted: Fitted, least_significance: float) -> None:
             )
         if radius < SMALLEST_RADIUS_PX * profile.pixel:
             raise RefusedError(f"{name} is smaller than 2 px; record it at a higher magnification")
-    centers = np.sort(fitted.centers)
-    for first, second in itertools.pairwise(centers.tolist()):
-        if second - first < 0.2 * fitted.radii.min():
-            raise RefusedError(
-                f"two of the particles lie on one another ({second - first:.1f} {unit} apart); choose fewer"
+    for first, second in itertools.pairwise(np.argsort(fitted.centers).tolist()):
+        places = f"{fitted.centers[first]:.1f} and {fitted.centers[second]:.1f} {unit}"
+        apart = fitted.centers[second] - fitted.centers[first]
+        if is_enhanced and apart < _LEAST_APART * (fitted.radii[first] + fitted.radii[second]):
+            raise _OverlapError(
+                f"the spheres at {places} overlap, and what lies between them in an enhanced frame the "
+                "network has drawn; average frames and measure those, or ask for 1 particle if it is one"
             )
+        if apart < 0.2 * fitted.radii.min():
+            raise RefusedError(f"the particles at {places} lie on one another; choose fewer")
     for center, radius, variance in zip(
         fitted.centers, fitted.radii, np.diag(fitted.covariance)[1::2], strict=True
     ):
@@ -249,19 +253,6 @@ def _check(profile: Profile, fitted: Fitted, least_significance: float) -> None:
             raise RefusedError(
                 f"the noise allows no diameter at {center:.1f} {unit} ({2 * radius:.1f} ± "
                 f"{2 * math.sqrt(variance):.1f} {unit}); widen the line, average frames, or enhance them"
-            )
-
-
-def _check_apart(profile: Profile, fitted: Fitted) -> None:
-    """Refuse spheres of an enhanced frame that overlap."""
-    order = np.argsort(fitted.centers)
-    for first, second in itertools.pairwise(order.tolist()):
-        apart = fitted.centers[second] - fitted.centers[first]
-        if apart < _LEAST_APART * (fitted.radii[first] + fitted.radii[second]):
-            raise _OverlapError(
-                f"the spheres at {fitted.centers[first]:.1f} and {fitted.centers[second]:.1f} {profile.unit} "
-                "overlap, and what lies between them in an enhanced frame the network has drawn; average "
-                "frames and measure those, or ask for 1 particle if it is one"
             )
 
 

@@ -47,10 +47,12 @@ def guess_background(profile: Profile) -> Floats:
     """Line through the medians of both ends of the profile, at every sample [intensity]."""
     position, intensity = profile.position, profile.intensity
     n = max(3, round(_ENDS * len(position)))
+    finite = np.flatnonzero(np.isfinite(intensity))
     (x0, y0), (x1, y1) = (
-        (position[part].mean(), np.nanmedian(intensity[part])) for part in (slice(None, n), slice(-n, None))
+        (position[part].mean(), np.median(intensity[part])) for part in (finite[:n], finite[-n:])
     )
-    return np.asarray(y0 + (y1 - y0) * (position - x0) / (x1 - x0))
+    slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0
+    return np.asarray(y0 + slope * (position - x0))
 
 
 class Starts:
