@@ -26,6 +26,7 @@ import numpy as np
 from napari_lowdose_tem.enhance import Block, EnhanceJob, read_ahead
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.model import ModelFile, find_model
+from napari_lowdose_tem.preprocess import measure_stack
 
 try:
     from distributed import Client, Future, KilledWorker, WorkerPlugin, get_worker, wait
@@ -121,11 +122,8 @@ class Cluster:
 
     def measure(self, image: Image, first: int, last: int) -> Scaling | None:
         """Measure the one scaling of a stack, here and once."""
-        from napari_lowdose_tem.engine import Engine
-
-        with Engine(self._job.model, "cpu", precision="float32") as engine:
-            scaling = engine.measure(image, first, last)
-            self._description["level_counts"] = engine.describe(scaling)["level_counts"]
+        scaling = measure_stack(find_model(self._job.model).info.recipe, image, first, last)
+        self._description["level_counts"] = None if scaling is None else scaling.level_counts
         return scaling
 
     def describe(self, scaling: Scaling | None = None) -> dict[str, Any]:

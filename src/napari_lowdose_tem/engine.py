@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Generator
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from napari_lowdose_tem.device import Device, choose_device
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.model import DEFAULT_MODEL, Model, load_model
 from napari_lowdose_tem.network import STRIDE
-from napari_lowdose_tem.preprocess import Scaling, fit_output, measure_scaling
+from napari_lowdose_tem.preprocess import Scaling, fit_output, measure_scaling, measure_stack
 from napari_lowdose_tem.runners import Parity, Runner, compare_runner, open_runner
 from napari_lowdose_tem.runners.footprint import measure_bytes_per_px
 from napari_lowdose_tem.runners.runner import empty_cache
@@ -26,7 +26,6 @@ from napari_lowdose_tem.tiling import Tile, blend_weight, cut_tiles
 
 Floats = npt.NDArray[np.float32]
 
-_LEVEL_SAMPLE = 16  # frames of a stack its common level is measured on
 # Margin of a tile, so that its inside does not feel its border. The networks can look some 300 px far, but
 # what they see beyond 200 px changes the output by less than a thousandth of its range.
 _HALO_PX = 288
@@ -140,7 +139,7 @@ class Engine:
             "model_version": info.version,
             "model_sha256": self.model.file.sha256,
             "recipe": dict(info.recipe),
-            "level_counts": None if scaling is None else round(scaling.scale, 6),
+            "level_counts": None if scaling is None else scaling.level_counts,
             "device": str(self.device),
             "precision": self.device.precision,
             "tile_px": self._tile_px,
@@ -156,24 +155,7 @@ class Engine:
         ValueError
             When the frames hold no signal.
         """
-        recipe = self.model.info.recipe
-        if recipe["per"] != "stack":
-            return None
-        last = image.n_frames if last is None else last
-        picked = np.unique(np.linspace(first, last - 1, min(_LEVEL_SAMPLE, last - first)).round().astype(int))
-        measured = []
-        for index in picked:
-            frame = image.frames(int(index), int(index) + 1)
-            scaling = measure_scaling(recipe, frame)
-            if scaling.has_signal:
-                measured.append(scaling)
-        if not measured:
-            raise ValueError(
-                f"{image.name}: no signal (the mean of the counts is zero or negative); "
-                "check the dark reference and that the file is the right one"
-            )
-        means = {f.name: float(np.mean([getattr(m, f.name) for m in measured])) for f in fields(Scaling)}
-        return Scaling(**means)
+        return measure_stack(self.model.info.recipe, image, first, last)
 
     def batch_for(self, frame_shape: tuple[int, int]) -> int:
         """Return how many frames of a shape [px] to process together."""

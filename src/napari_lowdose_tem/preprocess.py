@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Recipes as plain data, stored in the model file and applied exactly as in training."""
 
+_STACK_SAMPLE = 16  # frames of a stack its common scaling is measured on
 _OUTLIER = 20.0  # an X-ray adds up to this many mean levels to the mean, not its tens of thousands of counts
 
 
@@ -45,6 +46,11 @@ class Scaling:
     def has_signal(self) -> bool:
         """Whether there was anything to scale by."""
         return self.output_scale > 0
+
+    @property
+    def level_counts(self) -> float:
+        """What counts are divided by, as it is recorded."""
+        return round(self.scale, 6)
 
     def normalise(self, counts: npt.NDArray[Any]) -> Floats:
         """Return float32 network input; pixels that are not finite become the background level."""
@@ -97,6 +103,34 @@ def measure_scaling(recipe: Mapping[str, Any], counts: npt.NDArray[Any]) -> Scal
     low, high = np.percentile(finite, [recipe["low"], recipe["high"]]) if finite.size else (0.0, 1.0)
     spread = float(high - low)
     return Scaling(float(low), spread or 1.0, 0.0, 1.0, output_scale=spread, output_offset=float(low))
+
+
+def measure_stack(
+    recipe: Mapping[str, Any], image: Image, first: int = 0, last: int | None = None
+) -> Scaling | None:
+    """Measure the one scaling of a whole stack on frames spread over it; None for per-frame recipes.
+
+    Raises
+    ------
+    ValueError
+        When the frames hold no signal.
+    """
+    if recipe["per"] != "stack":
+        return None
+    last = image.n_frames if last is None else last
+    picked = np.unique(np.linspace(first, last - 1, min(_STACK_SAMPLE, last - first)).round().astype(int))
+    measured = []
+    for index in picked.tolist():
+        scaling = measure_scaling(recipe, image.frames(index, index + 1))
+        if scaling.has_signal:
+            measured.append(scaling)
+    if not measured:
+        raise ValueError(
+            f"{image.name}: no signal (the mean of the counts is zero or negative); "
+            "check the dark reference and that the file is the right one"
+        )
+    means = {f.name: float(np.mean([getattr(m, f.name) for m in measured])) for f in fields(Scaling)}
+    return Scaling(**means)
 
 
 def measure_level(counts: npt.NDArray[Any]) -> float:
