@@ -507,18 +507,13 @@ def measure_enhanced_pairs(settings: Settings) -> dict[str, Any]:
 
     nearest = np.array(APART)[np.abs(kind[:, :1] - APART).argmin(1)]
     axes = {
-        "apart": [[value, summarise_where(nearest == value)] for value in APART],
-        **{
-            axis: [[value, summarise_where(kind[:, column] == value)] for value in values]
-            for column, (axis, values) in enumerate(
-                {
-                    "t_min": PAIRS_T_MIN,
-                    "dose_e_per_px": ENHANCED_DOSES,
-                    "pixel_nm": ENHANCED_PIXELS_NM,
-                }.items(),
-                1,
-            )
-        },
+        axis: [[value, summarise_where(column == value)] for value in values]
+        for axis, column, values in (
+            ("apart", nearest, APART),
+            ("t_min", kind[:, 1], PAIRS_T_MIN),
+            ("dose_e_per_px", kind[:, 2], ENHANCED_DOSES),
+            ("pixel_nm", kind[:, 3], ENHANCED_PIXELS_NM),
+        )
     }
     return {**model, "all": summarise_where(np.ones(len(kind), bool)), "axes": axes}
 

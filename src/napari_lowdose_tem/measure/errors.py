@@ -29,11 +29,10 @@ NETWORK_FACTOR = 1.3
 
 @dataclass(frozen=True)
 class SphereErrors:
-    """Standard errors of centre (along one axis) and diameter [the unit of the radius], and of T_min."""
+    """Standard errors of centre (along one axis) and diameter [the unit of the radius]."""
 
     center: float
     diameter: float
-    t_min: float
 
 
 def estimate_covariance(
@@ -88,8 +87,8 @@ def bound_sphere(
 ) -> SphereErrors:
     """Cramér–Rao bound of one sphere alone; arguments and errors as `bound_spheres`."""
     covariance = bound_spheres([0.0], [radius], [contrast], sigma, pixel, noise, poisson=poisson)
-    x, r, k = np.sqrt(np.diag(covariance))
-    return SphereErrors(float(x), float(2 * r), float(math.exp(-contrast) * k))
+    place, radius_se, _ = np.sqrt(np.diag(covariance)).tolist()
+    return SphereErrors(place, 2 * radius_se)
 
 
 def bound_spheres(

@@ -178,16 +178,16 @@ def _measure_count(
     count: int,
     fitted: Fitted | None = None,
 ) -> Measurement:
-    noise, starts = guess.measure_noise(profile.intensity / base), guess.Starts(profile, base)
+    noise = guess.measure_noise(profile.intensity / base)
     if options.model != "full":
-        guessed = starts.find(count)
+        guessed = guess.Starts(profile, base).find(count)
         if not guessed:
             raise RefusedError(
                 "no dip below the background; draw the line across as many particles as asked for"
             )
         fitted = fit_arcs(profile, guessed[0], base, known, options)
     elif fitted is None:
-        fitted = _fit_best(profile, starts, noise, count, known, options)
+        fitted = _fit_best(profile, guess.Starts(profile, base), noise, count, known, options)
     if options.is_enhanced:
         fitted = _add_network_error(profile, fitted, raw_noise)
     _check(profile, fitted, options.is_enhanced)

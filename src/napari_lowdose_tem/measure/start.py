@@ -77,6 +77,7 @@ class Starts:
         chord = 1 - ((self._position - self._center[:, None]) / self._radius[:, None]) ** 2
         self._step = float(np.diff(self._position).min())
         self._blur = _BLUR * len(self._position) / len(profile.position)
+        self._smooth = ndimage.gaussian_filter1d(self._y, self._blur, mode="nearest")
         atoms = ndimage.gaussian_filter1d(np.sqrt(np.maximum(chord, 0)), self._blur, mode="nearest")
         self._atoms = atoms / np.sqrt((atoms**2).sum(1) + _TINY)[:, None]
         self._norm = 1 / np.sqrt((atoms**2).sum(1) + _TINY)
@@ -93,9 +94,7 @@ class Starts:
 
     def _take(self, indices: list[int]) -> Start:
         contrasts = _solve(self._atoms[indices], self._y) * self._norm[indices]
-        order = np.argsort(self._center[indices])
-        picked = np.asarray(indices)[order]
-        return Start(self._center[picked], self._radius[picked], contrasts[order])
+        return Start(self._center[indices], self._radius[indices], contrasts)
 
     def _refine(self, starts: list[Start]) -> list[Start]:
         """Fit all starts to the logarithm of the profile by damped Gauss–Newton; the best that differ."""
@@ -168,7 +167,7 @@ class Starts:
 
     def _span_pairs(self) -> list[Start]:
         """Pairs of spheres of one material that reach from end to end of what is dark, of many sizes."""
-        y = ndimage.gaussian_filter1d(self._y, self._blur, mode="nearest")
+        y = self._smooth
         if not y.max() > 0:
             return []
         dark = np.flatnonzero(y > _RIM * y.max())
@@ -184,7 +183,7 @@ class Starts:
 
     def _find_peaks(self, count: int) -> Start | None:
         """Spheres at the deepest dips, as wide as the way to half of the depth, or to the next one."""
-        y = ndimage.gaussian_filter1d(self._y, self._blur, mode="nearest")
+        y = self._smooth
         peaks, found = signal.find_peaks(y, prominence=_LEAST_PROMINENCE * float(y.max()))
         if len(peaks) < count:
             return None
@@ -196,8 +195,7 @@ class Starts:
             left = max(shallow[shallow < peak], default=low)
             right = min(shallow[shallow > peak], default=high)
             radii.append(1.1 * min(peak - left, right - peak))
-        step = float(self._position[1] - self._position[0])
-        return Start(self._position[chosen], np.maximum(radii, 1.0) * step, y[chosen])
+        return Start(self._position[chosen], np.maximum(radii, 1.0) * self._step, y[chosen])
 
 
 def _is_alike(start: Start, other: Start) -> bool:
