@@ -18,13 +18,21 @@ def torch_alone(monkeypatch):
     monkeypatch.setattr(napari_lowdose_tem.device, "_AUTOMATIC", kinds)
 
 
+@pytest.fixture(autouse=True)
+def no_lower_priority(monkeypatch):
+    """A live process is not starved by whatever else runs on the machine."""
+    import napari_lowdose_tem.live.apart
+
+    monkeypatch.setattr(napari_lowdose_tem.live.apart, "_NICENESS", 0)
+
+
 @pytest.fixture
 def live_processes():
     """Return what lists the processes of live enhancement that this one has started."""
 
     def is_one(process):
         try:
-            return "child.main()" in " ".join(process.cmdline())
+            return "child.main(" in " ".join(process.cmdline())
         except psutil.ZombieProcess:
             return True  # ended, but nobody has looked
         except psutil.NoSuchProcess:

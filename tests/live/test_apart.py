@@ -39,13 +39,19 @@ def config(tiny_model, stack):
     return LiveConfig(ReplaySource(stack, 1e5), tiny_model, "cpu", "float32", save_all=True)
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left(live_processes):
-    yield
-    left = live_processes()
-    for child in left:  # or the next tests would meet it
-        child.kill()
-    assert not left
+@pytest.fixture
+def run_apart(live_processes):
+    """Starts what is ended with the test, and leaves nothing."""
+    started = []
+
+    def run(config):
+        started.append(iter_live_apart(config))
+        return started[-1]
+
+    yield run
+    for steps in started:
+        steps.close()
+    assert not live_processes()
 
 
 class Talker:
@@ -72,9 +78,9 @@ class OddError(Exception):
         super().__init__(f"{a} {b}")
 
 
-def test_frames_come_in_order_and_as_in_one_process(config, stack):
+def test_frames_come_in_order_and_as_in_one_process(run_apart, config, stack):
     alone = {step.name: step for step in iter_live(config) if step.output is not None}
-    steps = list(iter_live_apart(config))
+    steps = list(run_apart(config))
     shown = [step for step in steps if step.output is not None]
     numbers = [int(step.name.split()[1]) for step in shown]
     assert numbers == sorted(set(numbers))
@@ -88,8 +94,8 @@ def test_frames_come_in_order_and_as_in_one_process(config, stack):
     assert dict(image.provenance) == dict(alone["frame 8"].output.provenance)
 
 
-def test_every_frame_is_saved_while_nobody_looks(config, tmp_path):
-    steps = iter_live_apart(replace(config, output=tmp_path / "apart.ome.zarr"))
+def test_every_frame_is_saved_while_nobody_looks(run_apart, config, tmp_path):
+    steps = run_apart(replace(config, output=tmp_path / "apart.ome.zarr"))
     assert next(steps).note == "loading the model"
     whole = read_when_there(tmp_path / "apart.ome.zarr", 9)
     assert [step.saved for step in steps][-1] == 9
@@ -110,24 +116,24 @@ def read_when_there(path, n_frames):
     ("error", "kind", "text"),
     [(None, ValueError, "none-such"), (OddError("of", "its own kind"), RuntimeError, "OddError: of its own")],
 )
-def test_what_goes_wrong_there_is_told_here(config, frames, error, kind, text):
+def test_what_goes_wrong_there_is_told_here(run_apart, config, frames, error, kind, text):
     source = Talker(frames(0), error)
     wrong = replace(config, source=source) if error else replace(config, model="none-such")
     with pytest.raises(kind, match=text) as caught:
-        list(iter_live_apart(wrong))
+        list(run_apart(wrong))
     assert "Traceback" in caught.value.__notes__[0]
 
 
-def test_what_cannot_be_sent_is_told_at_once(config):
+def test_what_cannot_be_sent_is_told_at_once(run_apart, config):
     source = Talker(None)
     source.lock = iter_live(config)  # no generator can leave its process
     with pytest.raises(TypeError):
-        next(iter_live_apart(replace(config, source=source)))
+        next(run_apart(replace(config, source=source)))
 
 
-def test_printing_disturbs_nothing_and_stop_ends_it(config, frames):
+def test_printing_disturbs_nothing_and_stop_ends_it(run_apart, config, frames):
     stopped = []
-    steps = iter_live_apart(replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped)))
+    steps = run_apart(replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped)))
     for step in steps:
         if step.output is not None:
             stopped.append(True)
@@ -137,9 +143,9 @@ def test_printing_disturbs_nothing_and_stop_ends_it(config, frames):
 
 
 @pytest.mark.parametrize("how", ["stop", "close"])
-def test_it_ends_while_it_loads(config, how, live_processes):
+def test_it_ends_while_it_loads(run_apart, config, how, live_processes):
     stopped = []
-    steps = iter_live_apart(replace(config, source=Talker(None), is_stopped=lambda: bool(stopped)))
+    steps = run_apart(replace(config, source=Talker(None), is_stopped=lambda: bool(stopped)))
     next(steps)
     assert len(live_processes()) == 1
     if how == "close":
@@ -149,23 +155,21 @@ def test_it_ends_while_it_loads(config, how, live_processes):
     assert not any(step.device for step in steps)
 
 
-def test_a_killed_process_is_told_in_one_line(config, frames, live_processes):
+def test_a_killed_process_is_told_in_one_line(run_apart, config, frames, live_processes):
     with pytest.raises(ChildProcessError, match=r"ended .*start again") as caught:
-        for step in iter_live_apart(replace(config, source=Talker(frames(0)))):
+        for step in run_apart(replace(config, source=Talker(frames(0)))):
             if step.enhanced:
                 live_processes()[0].kill()
     assert "\n" not in str(caught.value)
 
 
-def test_a_process_that_hangs_is_given_up(config, frames, monkeypatch, live_processes):
+def test_a_process_that_hangs_is_given_up(run_apart, config, frames, monkeypatch, live_processes):
     from napari_lowdose_tem.live import apart
 
     monkeypatch.setattr(apart, "_LONGEST_END_S", 0.3)
     stopped = []
     with pytest.raises(ChildProcessError, match="given up"):
-        for step in iter_live_apart(
-            replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped))
-        ):
+        for step in run_apart(replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped))):
             if step.enhanced and not stopped:
                 live_processes()[0].suspend()
                 stopped.append(True)
@@ -175,7 +179,8 @@ def test_it_ends_when_its_parent_is_gone(tiny_model):
     code = f"""
 import os, psutil, numpy as np
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_apart
+from napari_lowdose_tem.live import LiveConfig, ReplaySource, apart, iter_live_apart
+apart._NICENESS = 0
 source = ReplaySource(Image(np.ones((3, 24, 40))), 50.0, loop=True)
 for step in iter_live_apart(LiveConfig(source, {str(tiny_model)!r}, "cpu")):
     if step.enhanced:
@@ -191,9 +196,9 @@ for step in iter_live_apart(LiveConfig(source, {str(tiny_model)!r}, "cpu")):
         time.sleep(0.1)
 
 
-def test_a_slow_viewer_holds_up_nothing(config, stack):
+def test_a_slow_viewer_holds_up_nothing(run_apart, config, stack):
     source = ReplaySource(stack, 200.0, loop=True)
-    steps = iter_live_apart(replace(config, source=source, save_all=False))
+    steps = run_apart(replace(config, source=source, save_all=False))
     for step in steps:
         if step.enhanced:
             break
@@ -213,7 +218,8 @@ def test_the_viewers_process_loads_no_torch(tiny_model):
     code = f"""
 import sys, numpy as np
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_apart
+from napari_lowdose_tem.live import LiveConfig, ReplaySource, apart, iter_live_apart
+apart._NICENESS = 0
 source = ReplaySource(Image(np.ones((3, 24, 40))), 1e5)
 steps = list(iter_live_apart(LiveConfig(source, {str(tiny_model)!r}, "cpu", save_all=True)))
 assert steps[-1].enhanced == 3

@@ -118,4 +118,6 @@ def _stack_shape(
     if stack is None:
         names = "".join(str(axis["name"]) for axis in axes)
         raise ValueError(f"{path}: {len(shape)} axes {names} of shape {shape}; {NEEDS}")
+    if 0 in stack:
+        raise ValueError(f"{path}: holds no frame yet; open it again when the first is written")
     return stack

@@ -20,6 +20,7 @@ from .wire import Ended, pack, receive, send
 _HEARTBEAT_S = 0.1
 _LONGEST_END_S = 15.0  # a frame may still be written to a slow disk
 _KILLED = 9
+_NICENESS = 19  # the viewer and the camera program come first
 
 
 def iter_live_apart(config: LiveConfig) -> Generator[LiveStep, None, None]:
@@ -57,7 +58,8 @@ class _Child:
 
     def __init__(self, config: LiveConfig) -> None:
         # paths as they are here, and not the folder it is started in: a file there may bear a module's name
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {__package__} import child; child.main()"
+        run = f"from {__package__} import child; child.main({_NICENESS})"
+        code = f"import sys; sys.path[:] = {sys.path!r}; {run}"
         order = pack(replace(config, is_stopped=bool))
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],

@@ -15,18 +15,17 @@ from .newest import Newest
 from .pipeline import LiveStep, iter_live
 from .wire import Ended, pack, receive, send
 
-_NICENESS = 19  # the viewer and the camera program come first
 _LAST_WORDS_S = 20.0
 
 
-def main() -> None:
+def main(niceness: int) -> None:
     """Take a configuration from standard input, send reports to standard output until told to stop."""
     orders = open(os.dup(0), "rb", buffering=0)
     reports = open(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print is no report
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who tells us
     if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+        os.nice(niceness)
     stop, newest, has_ended = threading.Event(), Newest(), threading.Event()
     config = receive(orders)
     threading.Thread(target=_wait_for_stop, args=(orders, stop), daemon=True).start()

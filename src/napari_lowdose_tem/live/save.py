@@ -115,7 +115,7 @@ class LiveOutput(ABC):
     def _write(self, name: str, image: Image) -> None: ...
 
     def _start(self, image: Image, scaling: Scaling | None) -> None:
-        if not self.count:
+        if self.shape is None:
             self._create(image)
             state = {"scaling": None if scaling is None else asdict(scaling), "shape": image.frame_shape}
             write_text(self._job_file, json.dumps({"job": self._job, **state}, indent=1) + "\n")
@@ -150,7 +150,10 @@ class LiveOutput(ABC):
 
 
 class ZarrOutput(LiveOutput):
-    """An OME-Zarr that grows: a frame's chunk is written before the array becomes longer by it."""
+    """An OME-Zarr that grows: a frame's chunk is written before the array becomes longer by it.
+
+    It comes to its place with its first frame in it, so that whoever finds it can read it.
+    """
 
     def __init__(self, path: Path, job: Mapping[str, Any], resume: bool) -> None:
         self._array: Any = None
@@ -160,16 +163,20 @@ class ZarrOutput(LiveOutput):
         return self.path.exists()
 
     def _create(self, like: Image) -> None:
-        ZarrStore.create(self.path, self.path, (0, *like.frame_shape), np.dtype("f4"), like)
-        self._open(0)
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        store = ZarrStore.create(partial, self.path, (1, *like.frame_shape), np.dtype("f4"), like)
+        store.write(0, like.data[np.newaxis])
+        os.rename(partial, self.path)
+        self._open(1)
 
     def _open(self, count: int) -> int:
         import zarr
 
-        count = min(count, self._length())
-        # opened at a length it never gets; what others see is the length on the disk
-        self._set_length(_ENDLESS)
-        self._array = zarr.open_array(self.path / "0", mode="r+")
+        array = zarr.open_array(self.path / "0", mode="r+")
+        count = min(count, array.shape[0])
+        # of a length it never gets; what others see is the length on the disk
+        endless = array.metadata.update_shape((_ENDLESS, *array.shape[1:]))
+        self._array = zarr.Array(zarr.AsyncArray(endless, array.store_path))
         self._set_length(count)
         return count
 
@@ -177,16 +184,11 @@ class ZarrOutput(LiveOutput):
         self._array[self.count] = image.data
         self._set_length(self.count + 1)
 
-    def _meta(self) -> Path:
-        return self.path / "0" / ".zarray"
-
-    def _length(self) -> int:
-        return int(json.loads(self._meta().read_text())["shape"][0])
-
     def _set_length(self, count: int) -> None:
-        meta = json.loads(self._meta().read_text())
+        path = self.path / "0" / ".zarray"
+        meta = json.loads(path.read_text())
         meta["shape"][0] = count
-        with replacing(self._meta()) as partial:
+        with replacing(path) as partial:
             partial.write_text(json.dumps(meta))
 
 
