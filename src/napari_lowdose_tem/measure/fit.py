@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from napari_lowdose_tem.measure import start as guess
 from napari_lowdose_tem.measure.arcs import fit_arcs
@@ -285,9 +286,7 @@ def _add_network_error(profile: Profile, fitted: Fitted, raw_noise: float | None
 
 
 def _report(profile: Profile, fitted: Fitted, options: FitOptions) -> Measurement:
-    from scipy.stats import t as student
-
-    factor = float(student.ppf(0.975, fitted.dof))
+    factor = float(special.stdtrit(fitted.dof, 0.975))
     depth_of_data = np.where(np.isfinite(profile.intensity), fitted.base - profile.intensity, 0.0)
     particles = []
     for i, (center, radius) in enumerate(zip(fitted.centers.tolist(), fitted.radii.tolist(), strict=True)):

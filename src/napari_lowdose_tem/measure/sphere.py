@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -70,10 +69,16 @@ def model_line(
     # the mean over a cell is a blur too
     variance = max(sigma**2 - step**2 / 12, step**2 / 4)
     kernel = np.exp(-0.5 * (step * np.arange(-reach, reach + 1)) ** 2 / variance)
+    return 1 - _convolve(loss, kernel / kernel.sum())[::oversampling]
+
+
+def _convolve(values: Floats, kernel: Floats) -> Floats:
+    if len(kernel) < _LONG:
+        return np.convolve(values, kernel, "valid")
     # long lines allow wide blurs, whose sums would take minutes
-    convolve = np.convolve if len(kernel) < _LONG else signal.fftconvolve
-    blurred = convolve(loss, kernel / kernel.sum(), "valid")
-    return 1 - blurred[::oversampling]
+    from scipy.signal import fftconvolve  # slow to import
+
+    return np.asarray(fftconvolve(values, kernel, "valid"))
 
 
 def _mean_chords(edges: Floats, radius: float, across: Floats, step: float) -> Floats:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, optimize, signal
+from scipy import ndimage, optimize
 
 from napari_lowdose_tem.measure.profile import Profile
 
@@ -183,8 +183,10 @@ class Starts:
 
     def _find_peaks(self, count: int) -> Start | None:
         """Spheres at the deepest dips, as wide as the way to half of the depth, or to the next one."""
+        from scipy.signal import find_peaks  # slow to import
+
         y = self._smooth
-        peaks, found = signal.find_peaks(y, prominence=_LEAST_PROMINENCE * float(y.max()))
+        peaks, found = find_peaks(y, prominence=_LEAST_PROMINENCE * float(y.max()))
         if len(peaks) < count:
             return None
         chosen = np.sort(peaks[np.argsort(found["prominences"])[::-1][:count]])

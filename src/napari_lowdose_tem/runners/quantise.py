@@ -121,11 +121,10 @@ def iter_typical_inputs(recipe: Mapping[str, Any]) -> Iterator[torch.Tensor]:
     row, col = np.mgrid[:rows, :cols]
     extremes = np.where(np.hypot(row - rows / 2, col - cols / 4) < rows / 4, 0.0, 1.0)
     extremes[:, -cols // 4 :] = 3.0
-    for dose_e_per_px in _DOSES_E_PER_PX:
-        for seed, material in enumerate((*MATERIALS, None)):
-            transmission = extremes
-            if material is not None:
-                specimen = draw_specimen(material, _FIELD_NM, seed)
-                transmission = render(specimen, _FRAME_SHAPE).transmission
+    for seed, material in enumerate((*MATERIALS, None)):
+        transmission = extremes
+        if material is not None:
+            transmission = render(draw_specimen(material, _FIELD_NM, seed), _FRAME_SHAPE).transmission
+        for dose_e_per_px in _DOSES_E_PER_PX:
             counts = expose(dose_e_per_px * transmission, MEASURED, seed)
             yield torch.from_numpy(measure_scaling(recipe, counts).normalise(counts)[None, None])

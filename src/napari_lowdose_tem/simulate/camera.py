@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -177,12 +178,13 @@ class _NumpyDraw:
         return self._rng.random(tuple(shape), np.float32)
 
     def correlate(self, white: Floats, decay: float) -> Floats:
-        from scipy import signal  # slow to import
-
-        # AR(1) with unit variance from its first sample on
+        # AR(1) with unit variance from its first sample on; scipy.signal, which has it, imports for seconds
         driven = white * np.float32(math.sqrt(1 - decay**2))
         driven[..., 0] = white[..., 0]
-        return np.asarray(signal.lfilter([1.0], [1.0, -decay], driven), np.float32)
+        steps = np.moveaxis(driven, -1, 0).astype(np.float64, order="C")
+        for before, now in pairwise(steps):
+            now += decay * before
+        return np.moveaxis(steps, 0, -1).astype(np.float32, order="C")
 
     def blur(self, light: Floats, sigma_px: float) -> Floats:
         sigma = (0.0,) * (light.ndim - 2) + (sigma_px, sigma_px)
