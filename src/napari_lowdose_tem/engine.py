@@ -21,7 +21,7 @@ from napari_lowdose_tem.network import STRIDE
 from napari_lowdose_tem.preprocess import Scaling, fit_output, measure_scaling, measure_stack
 from napari_lowdose_tem.runners import Parity, Runner, compare_runner, open_runner
 from napari_lowdose_tem.runners.footprint import measure_bytes_per_px
-from napari_lowdose_tem.runners.runner import empty_cache
+from napari_lowdose_tem.runners.runner import empty_cache, is_out_of_memory
 from napari_lowdose_tem.tiling import Tile, blend_weight, cut_tiles
 
 Floats = npt.NDArray[np.float32]
@@ -33,7 +33,6 @@ _SMALLEST_TILE_PX = 640
 _CARD_TILES_PX = (1024, 2048, 3072, 4096, 6144)  # layers of larger ones have more than 2³¹ values
 _WORKSPACE = 2  # convolutions take memory to work in, about as much as the layers hold
 _COUNTS_BYTES_PER_PX = 32  # a runner's memory for counts on their way, and the output
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu")
 
 
 class Engine:
@@ -203,7 +202,7 @@ class Engine:
         try:
             wait = self.runner.submit(_pad(counts), self._of_network(scalings))
         except (RuntimeError, MemoryError) as err:
-            if not _is_out_of_memory(err):
+            if not is_out_of_memory(err):
                 raise
             return partial(self.iter_enhance, counts, scaling)
         return partial(self._iter_rest, counts, scaling, scalings, wait)
@@ -220,7 +219,7 @@ class Engine:
         try:
             return self._fit(counts, scalings, wait()[:, : counts.shape[1], : counts.shape[2]])
         except (RuntimeError, MemoryError) as err:
-            if not _is_out_of_memory(err):
+            if not is_out_of_memory(err):
                 raise
         return (yield from self.iter_enhance(counts, scaling, report))
 
@@ -257,7 +256,7 @@ class Engine:
                 output = yield from self._iter_tiles(padded, scalings, batch, report)
                 return output[:, :rows, :cols]
             except (RuntimeError, MemoryError) as err:
-                if not _is_out_of_memory(err):
+                if not is_out_of_memory(err):
                     raise
             # outside the handler, so that the failed attempt's tensors are free before the next one
             self._is_short_of_memory = True
@@ -324,10 +323,3 @@ def _pad(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     rows, cols = counts.shape[-2:]
     pad = ((0, 0), (0, _padded(rows) - rows), (0, _padded(cols) - cols))
     return np.pad(counts, pad, mode="reflect") if any(map(any, pad)) else counts
-
-
-def _is_out_of_memory(err: BaseException) -> bool:
-    text = str(err).lower()
-    return isinstance(err, MemoryError | torch.OutOfMemoryError) or any(
-        sign in text for sign in _OUT_OF_MEMORY
-    )

@@ -1,6 +1,9 @@
 """The runner of NVIDIA cards on queues that a CPU plays, in every order a card may take."""
 
 import gc
+import re
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +12,7 @@ import torch
 
 from napari_lowdose_tem.device import Device
 from napari_lowdose_tem.preprocess import Scaling
+from napari_lowdose_tem.runners import cuda
 from napari_lowdose_tem.runners.cuda import N_SLOTS, CudaRunner
 
 CPU = Device("cpu", "CPU", "float32")
@@ -203,18 +207,64 @@ def test_an_error_on_the_card_reaches_whoever_waits_for_the_frame(
             lost()
 
 
-def test_memory_that_runs_out_takes_the_graphs_first_and_is_then_told(lazy_streams, runner_on, network):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_memory_that_runs_out_takes_the_graphs_first_and_is_then_told(
+    lazy_streams, runner_on, network, error
+):
     streams = lazy_streams()
     runner = runner_on(streams)
     runner.submit(draw(1), [SCALING] * 2)()
-    streams.fail_in["card"] = torch.OutOfMemoryError("CUDA out of memory")
+    streams.fail_in["card"] = error
     counts = draw(2, (2, 48, 40))
     check(runner.submit(counts, [SCALING] * 2)(), network, counts)
     assert streams.n_given_back == 1
-    streams.fail_in["card"] = torch.OutOfMemoryError("CUDA out of memory")
+    runner.submit(draw(1), [SCALING] * 2)()
+    assert streams.n_recorded == 3  # again, when there is memory again
+    streams.fail_in["card"] = error
     runner._drop_graphs()
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RuntimeError, match=re.escape(str(error))):
         runner.submit(draw(2, (2, 96, 40)), [SCALING] * 2)
+
+
+def test_memory_too_short_to_record_one_shape_leaves_the_others_theirs(lazy_streams, runner_on, network):
+    streams = lazy_streams()
+    runner = runner_on(streams)
+    streams.broken_record = torch.OutOfMemoryError("CUDA out of memory")
+    for _ in range(2):
+        check(runner.submit(draw(1), [SCALING] * 2)(), network, draw(1))
+    assert streams.n_recorded == 1
+    assert "out of memory" in runner.note
+    streams.broken_record = None
+    counts = draw(2, (1, 24, 40))
+    check(runner.submit(counts, [SCALING])(), network, counts)
+    assert [frames.shape for frames in runner._graphs] == [(1, 24, 40)]
+
+
+def test_settings_of_two_threads_are_not_mixed_up():
+    flags = torch.backends.cudnn
+    before = flags.deterministic, flags.benchmark, flags.allow_tf32
+
+    def compute(autotune):
+        for _ in range(300):
+            with cuda._same_sums(autotune, allow_tf32=autotune):
+                time.sleep(0)
+                seen.add((autotune, flags.benchmark, flags.allow_tf32))
+
+    seen = set()
+    threads = [threading.Thread(target=compute, args=(autotune,)) for autotune in (False, True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {(False, False, False), (True, True, True)}
+    assert (flags.deterministic, flags.benchmark, flags.allow_tf32) == before
 
 
 @pytest.mark.parametrize("seed", range(5))

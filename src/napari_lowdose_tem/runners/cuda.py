@@ -9,6 +9,7 @@ one thing for a frame instead of a hundred.
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +25,14 @@ import torch
 from napari_lowdose_tem.device import Device
 from napari_lowdose_tem.preprocess import Scaling
 from napari_lowdose_tem.runners.counts_network import N_NUMBERS, CountsNetwork, FastDoubling, list_numbers
-from napari_lowdose_tem.runners.runner import Floats, Runner, place
+from napari_lowdose_tem.runners.runner import Floats, Runner, is_out_of_memory, place
 from napari_lowdose_tem.runners.streams import COMPUTE, DOWN, UP, CudaStreams, Streams
 
 N_SLOTS = 3
 _LARGEST_GRAPH_PX = 2**21  # beyond, the sums take longer than launching them one by one
 _KEPT_GRAPHS_PX = 2**23  # a graph keeps the memory of its inner layers, some 160 bytes a pixel
 _ALIGNED_BYTES = 256
+_SETTINGS = threading.Lock()
 _TOLERANCE = 1e-3  # of a graph, relative to the largest value; the same sums should give the same bits
 
 
@@ -111,8 +113,9 @@ class _Ticket:
             return
         try:
             self._streams.wait(slot.end)
-            result = torch.empty(self._shape, dtype=torch.float32)
-            self._frames = result.copy_(slot.host_out[: result.numel()].view(self._shape)).numpy()
+            frames = np.empty(self._shape, np.float32)  # its pages come sooner than torch's
+            torch.from_numpy(frames).copy_(slot.host_out[: frames.size].view(self._shape))
+            self._frames = frames
         except RuntimeError as err:
             self._error = err
         finally:
@@ -160,7 +163,7 @@ class CudaRunner(Runner):
         self._slots = [_Slot() for _ in range(N_SLOTS)]
         self._n_submitted = 0
         self._graphs: OrderedDict[_Frames, _Graph] = OrderedDict()
-        self._dropped: set[_Frames] = set()  # recording takes too long to do it again and again
+        self._unrecorded: set[_Frames] = set()  # shapes not to be recorded, or not again and again
         self._records = True
 
     def prepare(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], Any]:
@@ -168,15 +171,16 @@ class CudaRunner(Runner):
         streams, slot = self._streams, _Slot()
         frames = _describe(counts)
         slot.grow(frames, streams)
-        run = self._begin(slot, frames, counts, scalings)[0]
+        run, uploaded = self._begin(slot, frames, counts, scalings)
+        streams.wait(uploaded)
         return lambda: streams.wait(streams.run(COMPUTE, run))
 
     def submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], Floats]:
         """Begin to enhance frames; returns what waits for the result."""
         try:
             return self._submit(counts, scalings)
-        except torch.OutOfMemoryError:
-            if not self._graphs:
+        except RuntimeError as err:
+            if not (self._graphs and is_out_of_memory(err)):
                 raise
         # outside the handler, so that what the failed attempt held is free
         self._drop_graphs()
@@ -235,7 +239,9 @@ class CudaRunner(Runner):
     def _compute(self, counts: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         if self._network is None:
             raise ValueError("this runner was closed; make a new one")
-        with _same_sums(self.autotune), FastDoubling() if self.doubles_fast else contextlib.nullcontext():
+        # the last layer's inputs, of half precision, and its weights have no more digits than TF32
+        same_sums = _same_sums(self.autotune, allow_tf32=self._network.dtype is not torch.float32)
+        with same_sums, FastDoubling() if self.doubles_fast else contextlib.nullcontext():
             result: torch.Tensor = self._network(counts, numbers)
         return result
 
@@ -243,8 +249,9 @@ class CudaRunner(Runner):
         """Return the graph of a shape, recorded on frames in a slot when it is new; None to do without."""
         if frames in self._graphs:
             self._graphs.move_to_end(frames)
-        elif self._records and frames.size <= _LARGEST_GRAPH_PX and frames not in self._dropped:
+        elif self._records and frames.size <= _LARGEST_GRAPH_PX and frames not in self._unrecorded:
             while self._graphs and frames.size + sum(f.size for f in self._graphs) > _KEPT_GRAPHS_PX:
+                self._unrecorded.add(next(iter(self._graphs)))
                 self._drop_graphs(1)
             graph = self._record(slot, frames, uploaded)
             if graph is not None:
@@ -265,10 +272,14 @@ class CudaRunner(Runner):
             if _is_close(output, expected):
                 return _Graph(frames, memory, replay, output)
             reason = "it does not give what the network gives"
-        except RuntimeError as err:  # memory too: the network alone has just fitted
+        except RuntimeError as err:
             reason = (str(err) or type(err).__name__).splitlines()[0]
-        self._records = False
+            self._records = is_out_of_memory(err)  # for another shape it may suffice
+        else:
+            self._records = False
+        self._unrecorded.add(frames)
         self.note = f"computed without a CUDA graph, which takes longer: {reason}"
+        streams.give_back()
         return None
 
     def _drop_graphs(self, n: int | None = None) -> None:
@@ -276,7 +287,6 @@ class CudaRunner(Runner):
         self._streams.wait_all()
         for frames in list(self._graphs)[:n]:
             del self._graphs[frames]
-            self._dropped.add(frames)
         self._streams.give_back()
 
     def close(self) -> None:
@@ -305,11 +315,14 @@ def _is_close(output: torch.Tensor, expected: torch.Tensor) -> bool:
 
 
 @contextmanager
-def _same_sums(autotune: bool) -> Iterator[None]:
-    """Without gradients, in full float32 where it is float32, and deterministic."""
+def _same_sums(autotune: bool, allow_tf32: bool) -> Iterator[None]:
+    """Without gradients and deterministic; the settings are the process's, so one thread at a time."""
     # no inference mode: what a recording made in it leaves behind, recordings outside it cannot use
     with (
+        _SETTINGS,
         torch.no_grad(),
-        torch.backends.cudnn.flags(enabled=True, benchmark=autotune, deterministic=True, allow_tf32=False),
+        torch.backends.cudnn.flags(
+            enabled=True, benchmark=autotune, deterministic=True, allow_tf32=allow_tf32
+        ),
     ):
         yield

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from napari_lowdose_tem.preprocess import measure_scaling
-from napari_lowdose_tem.runners.runner import Runner, inference
+from napari_lowdose_tem.runners.runner import Runner
 
 _SHAPE = (128, 160)
 _LARGEST_RMS = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.03, "int8": 0.03}
@@ -58,7 +58,7 @@ def compare_runner(
     counts = (44 * np.random.default_rng(0).poisson(5 * transmission)).astype(np.uint16)
     scaling = measure_scaling(recipe, counts)
     result = runner.submit(counts[None], [scaling])()[0]
-    with inference():
+    with torch.inference_mode():
         expected = network(torch.from_numpy(scaling.normalise(counts)[None, None]))[0, 0].numpy()
     expected = scaling.to_counts(expected)
     extent = float(np.ptp(expected)) or 1.0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +15,14 @@ from napari_lowdose_tem.device import Device
 from napari_lowdose_tem.preprocess import Scaling
 
 Floats = npt.NDArray[np.float32]
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "alloc_cpu",
+    "alloc_failed",  # cuDNN's and cuBLAS's
+    "unable to find an engine",  # how torch puts it when none of cuDNN's ways finds room
+)
 
 
 class Runner(ABC):
@@ -73,7 +80,7 @@ class TorchRunner(HostRunner):
         wait = getattr(torch, kind).synchronize
 
         def run() -> None:
-            with inference():
+            with torch.inference_mode():
                 self._network(tensor)
             wait()
 
@@ -81,7 +88,7 @@ class TorchRunner(HostRunner):
 
     def run(self, inputs: Floats) -> Floats:
         """Run the network on scaled frames."""
-        with inference():
+        with torch.inference_mode():
             result = self._network(self._upload(inputs))
             array: Floats = result[:, 0].float().cpu().numpy()
         return array
@@ -110,8 +117,17 @@ def place(network: torch.nn.Module, device: Device) -> torch.nn.Module:
         # statistics and the last layer need more digits than half precision has
         if isinstance(module, torch.nn.BatchNorm2d):
             module.float()
-    cast("torch.nn.Module", placed.head).float()
+    head = cast("torch.nn.Module", placed.head).float()
+    head.load_state_dict(cast("torch.nn.Module", network.head).state_dict())  # with the digits it had
     return placed
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Tell whether an error means that memory ran out."""
+    text = str(err).lower()
+    return isinstance(err, MemoryError | torch.OutOfMemoryError) or any(
+        sign in text for sign in _OUT_OF_MEMORY
+    )
 
 
 def empty_cache(device: Device) -> None:
@@ -119,13 +135,3 @@ def empty_cache(device: Device) -> None:
     kind = device.torch_device.type
     if kind != "cpu":
         getattr(torch, kind).empty_cache()
-
-
-@contextmanager
-def inference() -> Iterator[None]:
-    """Without gradients, and with the same sums in the same order in every run."""
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-    ):
-        yield

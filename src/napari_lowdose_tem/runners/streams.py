@@ -53,7 +53,11 @@ class CudaStreams:
         """Return memory for n numbers, pinned on the host."""
         if on_host:
             return torch.empty(n, dtype=dtype, pin_memory=True)
-        return torch.empty(n, dtype=dtype, device=self._device)
+        memory = torch.empty(n, dtype=dtype, device=self._device)
+        # torch may give what work still to come on the current stream, a training's, was the last to use
+        for stream in (*self._streams.values(), self._side):
+            stream.wait_stream(torch.cuda.current_stream(self._device))
+        return memory
 
     def run(self, queue: str, work: Callable[[], Any], after: Any = None) -> Any:
         """Put work into a queue."""
