@@ -111,15 +111,15 @@ def test_empty_frames_within_a_stack_become_dark(engine):
 def test_out_of_memory_halves_batch_then_tile(engine, monkeypatch, kind):
     counts = np.random.default_rng(0).poisson(50.0, (3, 64, 1472))
     expected = engine.enhance(counts)
-    run, sizes = engine._run, []
+    submit, sizes = engine.runner.submit, []
 
     def run_in_little_memory(counts, scalings):
         sizes.append(counts.shape)
         if counts.size > 64 * 800:
             raise kind("CUDA out of memory. Tried to allocate 2 GiB")
-        return run(counts, scalings)
+        return submit(counts, scalings)
 
-    monkeypatch.setattr(engine, "_run", run_in_little_memory)
+    monkeypatch.setattr(engine.runner, "submit", run_in_little_memory)
     output = engine.enhance(counts)
     assert [s for s in sizes if s[-1] == 1472] == [(3, 64, 1472), (1, 64, 1472)]
     assert max(s[-1] for s in sizes[2:]) <= 736
@@ -131,7 +131,7 @@ def test_out_of_memory_for_the_smallest_tile_says_what_to_do(engine, counts, mon
     def run_out(counts, scalings):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(engine, "_run", run_out)
+    monkeypatch.setattr(engine.runner, "submit", run_out)
     with pytest.raises(MemoryError, match="close other programs"):
         engine.enhance(counts)
 
@@ -140,7 +140,7 @@ def test_other_errors_of_the_network_are_not_taken_for_memory(engine, counts, mo
     def fail(counts, scalings):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(engine, "_run", fail)
+    monkeypatch.setattr(engine.runner, "submit", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         engine.enhance(counts)
 

@@ -2,17 +2,26 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_lowdose_tem.tiling import blend_weight, cut_tiles
+from napari_lowdose_tem.tiling import blend, cut_tiles
 
 sizes = st.integers(1, 40).map(lambda n: 32 * n)
 
 
 @given(sizes, sizes, st.integers(128, 900), st.integers(0, 300))
 def test_weights_of_all_tiles_add_up_to_one(rows, cols, tile_px, halo_px):
-    total = np.zeros((rows, cols))
+    frames = np.arange(2 * rows * cols, dtype=np.float32).reshape(2, rows, cols)
+    total = np.zeros_like(frames)
     for tile in cut_tiles((rows, cols), tile_px, halo_px, 32):
-        total[tile.source] += blend_weight(tile)
-    np.testing.assert_allclose(total, 1, atol=1e-6)
+        blend(total, tile, frames[:, *tile.source].copy())
+    np.testing.assert_allclose(total, frames, rtol=1e-6)
+
+
+@given(sizes, st.integers(128, 900), st.integers(0, 300))
+def test_what_is_not_used_of_a_tile_has_no_weight(size, tile_px, halo_px):
+    for tile in cut_tiles((size, 64), tile_px, halo_px, 32):
+        weight = tile.rows.weight()
+        assert (weight[tile.rows.used] > 0).all()
+        assert np.count_nonzero(weight) == len(weight[tile.rows.used])
 
 
 @given(sizes, st.integers(128, 900), st.integers(0, 300))

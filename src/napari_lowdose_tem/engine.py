@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from napari_lowdose_tem.preprocess import Scaling, fit_output, measure_scaling, 
 from napari_lowdose_tem.runners import Parity, Runner, compare_runner, open_runner
 from napari_lowdose_tem.runners.footprint import measure_bytes_per_px
 from napari_lowdose_tem.runners.runner import empty_cache, is_out_of_memory
-from napari_lowdose_tem.tiling import Tile, blend_weight, cut_tiles
+from napari_lowdose_tem.tiling import Tile, blend, cut_tiles
 
 Floats = npt.NDArray[np.float32]
 
@@ -283,17 +285,18 @@ class Engine:
         shape = (padded.shape[1], padded.shape[2])
         tiles = self.cut(shape)
         if len(tiles) == 1 and batch >= len(padded):
-            return self._run(padded, scalings)
+            return self.runner.submit(padded, scalings)()
         output = np.zeros(padded.shape, np.float32)
-        n_steps, step = len(tiles) * -(-len(padded) // batch), 0
-        for first in range(0, len(padded), batch):
-            some = slice(first, first + batch)
-            for tile in tiles:
-                result = self._run(padded[some, *tile.source], scalings[some])
-                output[some, *tile.source] += result * blend_weight(tile)
-                step += 1
-                if step < n_steps:
-                    yield report(step / n_steps)
+        parts = [
+            (slice(first, first + batch), tile) for first in range(0, len(padded), batch) for tile in tiles
+        ]
+        to_begin, waiting = iter(parts), deque[Callable[[], Floats]]()
+        for n_done, (done, done_tile) in enumerate(parts, 1):
+            for some, tile in islice(to_begin, self.n_in_flight - len(waiting)):
+                waiting.append(self.runner.submit(padded[some, *tile.source], scalings[some]))
+            blend(output[done], done_tile, waiting.popleft()())
+            if n_done < len(parts):
+                yield report(n_done / len(parts))
         return output
 
     @property
@@ -308,10 +311,6 @@ class Engine:
         if self._runner is None:
             raise ValueError("this engine was closed; make a new one")
         return self._runner
-
-    def _run(self, counts: npt.NDArray[Any], scalings: list[Scaling]) -> Floats:
-        """Enhance frames (n, rows, columns), multiples of the network's stride, at once."""
-        return self.runner.submit(counts, scalings)()
 
 
 def _padded(size: int) -> int:

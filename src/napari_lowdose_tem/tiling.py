@@ -28,6 +28,13 @@ class Span:
             weight = np.minimum(weight, (self.keep_stop - position) / self.ramp + 0.5)
         return weight.clip(0, 1).astype(np.float32)
 
+    @property
+    def used(self) -> slice:
+        """Index of what has a weight, within start…stop."""
+        first = self.keep_start - self.ramp // 2 if self.keep_start > self.start else self.start
+        last = self.keep_stop + self.ramp // 2 if self.keep_stop < self.stop else self.stop
+        return slice(first - self.start, last - self.start)
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -42,9 +49,15 @@ class Tile:
         return slice(self.rows.start, self.rows.stop), slice(self.cols.start, self.cols.stop)
 
 
-def blend_weight(tile: Tile) -> npt.NDArray[np.float32]:
-    """Weight of every pixel of a tile, shape (rows, columns)."""
-    return np.outer(tile.rows.weight(), tile.cols.weight())
+def blend(frames: npt.NDArray[np.float32], tile: Tile, result: npt.NDArray[np.float32]) -> None:
+    """Add a tile's result (n, rows, columns), weighted, to frames (n, rows, columns) that begin as zeros.
+
+    The result is overwritten.
+    """
+    rows, cols = tile.rows.used, tile.cols.used
+    part = result[:, rows, cols]
+    part *= np.outer(tile.rows.weight()[rows], tile.cols.weight()[cols])
+    frames[:, *tile.source][:, rows, cols] += part
 
 
 def cut_tiles(shape: tuple[int, int], tile_px: int, halo_px: int, stride: int) -> list[Tile]:

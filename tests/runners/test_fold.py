@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from napari_lowdose_tem.device import Device
 from napari_lowdose_tem.model import load_model
 from napari_lowdose_tem.runners.fold import fold_batch_norm
+from napari_lowdose_tem.runners.runner import place
 
 
 @pytest.fixture
@@ -31,3 +33,11 @@ def test_folded_network_has_no_batch_norm_and_the_same_output(network):
 def test_norms_that_follow_something_else_stay():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4))
     assert isinstance(fold_batch_norm(network)[2], nn.BatchNorm2d)
+
+
+def test_last_layer_keeps_its_digits_in_half_precision(network):
+    with torch.no_grad():
+        network.head[0].weight.mul_(1 / 3)
+    placed = place(network, Device("cpu", "CPU", "bfloat16"))
+    assert torch.equal(placed.head[0].weight, network.head[0].weight)
+    assert torch.equal(placed.head[0].bias, network.head[0].bias)

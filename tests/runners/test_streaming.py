@@ -129,11 +129,24 @@ def test_cancelled_with_frames_on_their_way(tiny_model, movie, card, monkeypatch
         CountingRunner.made.submit(movie.data[:1], [Scaling(0, 200, -4, 16, 200, 0)])
 
 
-def test_frames_that_need_tiles_report_between_them(tiny_model, card):
+def test_tiles_are_on_their_way_together_and_reported_one_by_one(tiny_model, card):
     stack = Image(np.random.default_rng(0).poisson(50.0, (2, 704, 896)))
     steps = list(iter_enhance(EnhanceJob(stack, tiny_model, "cpu", tile_px=640)))
     assert len(steps) > 2 * 4
-    assert CountingRunner.made.most == 1
+    assert CountingRunner.made.most == N_SLOTS
+    with Engine(tiny_model, "cpu", tile_px=1024) as whole:
+        expected = whole.enhance(stack.data, whole.measure(stack))
+    np.testing.assert_allclose(steps[-1].result.data, expected, atol=2e-3 * np.ptp(expected))
+
+
+def test_a_tile_that_finds_no_memory_is_done_again_in_smaller_ones(tiny_model, card, monkeypatch):
+    one_frame_a_batch(monkeypatch, {(1, "wait"): torch.OutOfMemoryError("CUDA out of memory")})
+    stack = Image(np.random.default_rng(0).poisson(50.0, (1, 704, 1664)))
+    last, _ = run(EnhanceJob(stack, tiny_model, "cpu", tile_px=1024))
+    with Engine(tiny_model, "cpu", tile_px=2048) as whole:
+        expected = whole.enhance(stack.data, whole.measure(stack))
+    assert "out of memory" in last.note
+    np.testing.assert_allclose(last.result.data, expected, atol=2e-3 * np.ptp(expected))
 
 
 def test_what_a_runner_remarks_is_told(tiny_model, card, counts):

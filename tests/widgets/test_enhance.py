@@ -346,12 +346,12 @@ def test_frames_without_signal_are_an_error_line(qtbot, viewer, control):
 
 @pytest.mark.filterwarnings("default")
 def test_torch_errors_are_an_error_line(qtbot, viewer, control, monkeypatch):
-    from napari_lowdose_tem import engine
+    from napari_lowdose_tem.engine import Engine
 
-    def fail(self, counts, scalings):
+    def fail(self, *_):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(engine.Engine, "_run", fail)
+    monkeypatch.setattr(Engine, "_iter_tiles", fail)
     control.run_batch()
     wait_batch(qtbot, control)
     assert control.state.is_error
