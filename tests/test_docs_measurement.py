@@ -49,8 +49,10 @@ def test_script_fills_page_and_measures_nothing_twice(script, tmp_path, monkeypa
     monkeypatch.setattr(script, "ENHANCED_T_MIN", (0.45,))
     monkeypatch.setattr(script, "ENHANCED_DOSES", (50.0,))
     monkeypatch.setattr(script, "ENHANCED_PIXELS_NM", (3.0,))
-    settings = script.Settings(4, 3, frames=1, frames_main=0)
-    sections = ["bias", "hde", "enhanced"]
+    monkeypatch.setattr(script, "PAIRS_T_MIN", (0.45,))
+    monkeypatch.setattr(script, "APART", (0.6, 1.6))
+    settings = script.Settings(4, 3, frames=1, frames_main=0, frames_pairs=2)
+    sections = ["bias", "hde", "enhanced", "pairs"]
     script.main([*sections, "--out", str(tmp_path)], settings)
     page = (tmp_path / "measurement.md").read_text("utf-8")
     assert "| full, blur 4 nm | 96.0" in page
@@ -60,6 +62,11 @@ def test_script_fills_page_and_measures_nothing_twice(script, tmp_path, monkeypa
     stored = json.loads((tmp_path / "measurement.json").read_text("utf-8"))
     assert abs(stored["hde"]["main"]["full"]["bias"]) < 0.5
     assert stored["enhanced"]["all"]["sphere"]["n"] >= 3
+    pairs = stored["pairs"]["all"]["separation"]
+    assert pairs["n"] == pytest.approx(18 * (1 - pairs["refused"]))
+    assert abs(pairs["bias"]) < 4 * pairs["sd"] < 20
+    overlapping, apart = (row["separation"]["refused"] for _, row in stored["pairs"]["axes"]["apart"])
+    assert overlapping > apart
 
     def fail(_settings):
         raise AssertionError("measured twice")
