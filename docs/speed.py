@@ -40,7 +40,7 @@ from napari_lowdose_tem.preprocess import measure_scaling
 from napari_lowdose_tem.runners import open_runner
 from napari_lowdose_tem.runners.fold import fold_batch_norm
 from napari_lowdose_tem.runners.quantise import iter_typical_inputs
-from napari_lowdose_tem.runners.runner import inference, place
+from napari_lowdose_tem.runners.runner import place
 from napari_lowdose_tem.simulate import MATERIALS
 
 Floats = npt.NDArray[np.float32]
@@ -77,7 +77,7 @@ def run_eager(model: Model) -> Run:
     """Run the network as it was loaded."""
 
     def run(frame: Floats) -> Floats:
-        with inference():
+        with torch.inference_mode():
             return model.network(torch.from_numpy(frame))[0, 0].numpy()
 
     return run
@@ -97,7 +97,7 @@ def run_torch(network: torch.nn.Module) -> Run:
 
     def run(frame: Floats) -> Floats:
         tensor = torch.from_numpy(frame).bfloat16().contiguous(memory_format=torch.channels_last)
-        with inference():
+        with torch.inference_mode():
             return network(tensor)[0, 0].float().numpy()
 
     return run
