@@ -122,17 +122,22 @@ def test_opened_and_closed_50_times_it_leaves_no_memory_behind(viewer, qtbot):
     close(viewer, qtbot, open_on(viewer, qtbot, make_stack(1)[0], make_clear().astype(np.float32)))
     for _ in range(4):  # what is loaded once
         close(viewer, qtbot, show(viewer, qtbot))
-    measured = [measure_mb()]
+    measured = [measure_mb(qtbot)]
     for _ in range(5):
         for _ in range(10):
             close(viewer, qtbot, show(viewer, qtbot))
-        measured.append(measure_mb())
+        measured.append(measure_mb(qtbot))
     print(" ".join(f"{mb:.0f}" for mb in measured), "MB")
-    # a dock that is not yet gone holds up to 30 MB; the least of three tells how it goes, 30 rounds apart
+    # the least of three tells how it goes, 30 rounds apart
     assert min(measured[3:]) - min(measured[:3]) < 20 * 30 / 50
 
 
-def measure_mb():
-    gc.collect()
-    give_back_memory()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", STATUS.read_text())[1]) / 1000
+def measure_mb(qtbot):
+    """Least memory within two seconds: a dock that is not yet gone holds up to 30 MB."""
+    found = []
+    for _ in range(8):
+        qtbot.wait(250)
+        gc.collect()
+        give_back_memory()
+        found.append(int(re.search(r"VmRSS:\s+(\d+) kB", STATUS.read_text())[1]) / 1000)
+    return min(found)
