@@ -20,7 +20,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def measure(*options):
     command = [sys.executable, "-c", RUN, str(SCRIPT), "--seconds", "2", "--side", "64", "--json", *options]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-2000:]
     return json.loads(ran.stdout.splitlines()[-1])
 
