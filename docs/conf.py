@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 from napari_lowdose_tem import __version__
 
@@ -13,7 +13,7 @@ copyright = author
 version = release = __version__
 
 extensions = ["commands", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_ext"]
 myst_heading_anchors = 3
 smartquotes = False  # or "--json" in a sentence becomes a dash
 default_role = "py:obj"  # `name` in a docstring links to the page of that name where there is one

@@ -58,7 +58,9 @@ def test_core_needs_neither_torch_nor_a_viewer_to_be_imported(modules):
 
 
 def test_the_engine_works_where_there_is_no_viewer():
-    loaded = loaded_by("napari_lowdose_tem.engine", "napari_lowdose_tem.train", "napari_lowdose_tem.device")
+    loaded = loaded_by(
+        "napari_lowdose_tem.engine.engine", "napari_lowdose_tem.train", "napari_lowdose_tem.engine.device"
+    )
     assert not loaded & (HEAVY - {"torch"})
 
 
@@ -80,7 +82,7 @@ def test_public_names_stay_what_they_are():
 
 def test_no_model_brings_triton():
     code = (
-        "import sys; from napari_lowdose_tem.model import load_model; "
+        "import sys; from napari_lowdose_tem.network.model_file import load_model; "
         "[load_model(name) for name in ('default', 'fast', 'paper')]; assert 'triton' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -8,18 +8,18 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# public name -> module; imported on first use so that `import napari_lowdose_tem` stays light.
-# `enhance` is not among them: a function of the name of its module would be shadowed by it.
+# public name -> module; imported on first use so that `import napari_lowdose_tem` stays light
 _PUBLIC = {
-    "Engine": "engine",
+    "Engine": "engine.engine",
     "Image": "image",
+    "enhance": "enhancement",
+    "load_model": "network.model_file",
     "read": "io",
-    "write": "io",
-    "load_model": "model",
     "simulate_pair": "simulate",
+    "write": "io",
 }
 
-__all__ = ["Engine", "Image", "__version__", "load_model", "read", "simulate_pair", "write"]
+__all__ = ["Engine", "Image", "__version__", "enhance", "load_model", "read", "simulate_pair", "write"]
 
 
 def __getattr__(name: str) -> Any:

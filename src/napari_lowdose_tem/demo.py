@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.enhance import EnhanceJob, iter_enhance
+from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import write
+from napari_lowdose_tem.judge.metrics import mae, match_affine, psnr, ssim
 from napari_lowdose_tem.measure import (
     FitOptions,
     Line,
@@ -23,7 +24,6 @@ from napari_lowdose_tem.measure import (
     measure_raw_noise,
     sample_line,
 )
-from napari_lowdose_tem.metrics import mae, match_affine, psnr, ssim
 from napari_lowdose_tem.simulate import make_sequence
 
 if TYPE_CHECKING:

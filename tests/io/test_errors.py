@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from napari_lowdose_tem.io._errors import quiet
+from napari_lowdose_tem.io.errors import quiet
 
 
 def test_overlapping_threads_leave_the_warning_filters():
@@ -37,7 +37,7 @@ def test_overlapping_threads_leave_the_warning_filters():
 def test_overlapping_readers_leave_the_warning_filters(monkeypatch, tmp_path):
     import rsciio.digitalmicrograph
 
-    from napari_lowdose_tem.io import _rosetta
+    from napari_lowdose_tem.io import rosetta as _rosetta
 
     before = list(warnings.filters)
     first_in, second_in = threading.Event(), threading.Event()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_lowdose_tem.io._units import length_nm, pixel_size_nm, time_s
+from napari_lowdose_tem.io.units import length_nm, pixel_size_nm, time_s
 
 # micrometre as Shift-JIS, Latin-1 readings, ImageJ's escape, both code points, NCEM's brackets
 SPELLINGS = {

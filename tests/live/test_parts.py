@@ -9,9 +9,9 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.live import Arrival, Passed, ReplaySource, Skipped, Wait
 from napari_lowdose_tem.live.average import RecursiveAverage
 from napari_lowdose_tem.live.level import Level
-from napari_lowdose_tem.live.pump import Pump
 from napari_lowdose_tem.live.rates import Rates
-from napari_lowdose_tem.preprocess import RECIPES
+from napari_lowdose_tem.live.reader import Pump
+from napari_lowdose_tem.network.scaling import RECIPES
 
 
 def test_average_weighs_by_age_whatever_the_intervals():

@@ -60,8 +60,8 @@ def config(tiny_model, stack):
 @pytest.fixture
 def expected(tiny_model):
     """Enhances frames at the level of the first."""
-    from napari_lowdose_tem.engine import Engine
-    from napari_lowdose_tem.preprocess import measure_scaling
+    from napari_lowdose_tem.engine.engine import Engine
+    from napari_lowdose_tem.network.scaling import measure_scaling
 
     def enhance(stack):
         with Engine(tiny_model, "cpu", precision="float32") as engine:

@@ -13,7 +13,7 @@ from napari_lowdose_tem.measure import (
     sample_line,
     snap_to_center,
 )
-from napari_lowdose_tem.measure.result import MODELS
+from napari_lowdose_tem.measure.measurement import MODELS
 
 SHAPE = (61, 73)
 ACROSS = Line((30, 6), (30, 66))

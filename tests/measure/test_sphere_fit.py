@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from napari_lowdose_tem.camera.streaks import measure_streaks
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure import (
     Line,
@@ -13,7 +14,6 @@ from napari_lowdose_tem.measure import (
     snap_to_center,
 )
 from napari_lowdose_tem.measure.errors import bound_sphere
-from napari_lowdose_tem.measure.streaks import measure_streaks
 from napari_lowdose_tem.simulate.camera import IDEAL, MEASURED, expose
 
 PX = 4.8

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from napari_lowdose_tem.network.scaling import RECIPES
 from napari_lowdose_tem.pairs import find_fields, load_field
-from napari_lowdose_tem.preprocess import RECIPES
 from napari_lowdose_tem.simulate import simulate_dataset
 from napari_lowdose_tem.train.config import TRAIN_RECIPES
 from napari_lowdose_tem.train.data import (

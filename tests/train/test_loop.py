@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_lowdose_tem.engine import Engine
-from napari_lowdose_tem.model import load_model
+from napari_lowdose_tem.engine.engine import Engine
+from napari_lowdose_tem.network.model_file import load_model
 from napari_lowdose_tem.simulate import simulate_dataset
 from napari_lowdose_tem.train.config import TRAIN_RECIPES, TrainConfig
 from napari_lowdose_tem.train.loop import iter_train

@@ -16,11 +16,11 @@ from napari_lowdose_tem.bench.memory import forget_peak, measure_peak_mib
 from napari_lowdose_tem.bench.published import GOALS_MS, TABLE3
 from napari_lowdose_tem.bench.stack import choose_length, iter_time_stack
 from napari_lowdose_tem.bench.timing import Timing, iter_time_frames
-from napari_lowdose_tem.model import DEFAULT_MODEL, ModelFile, find_model, load_model
+from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, ModelFile, find_model, load_model
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.device import Device
-    from napari_lowdose_tem.model import Model
+    from napari_lowdose_tem.engine.device import Device
+    from napari_lowdose_tem.network.model_file import Model
 
 MODELS = ("paper", DEFAULT_MODEL, "fast")
 _SMALLEST_PX, _LARGEST_PX = 32, 16_384
@@ -206,7 +206,13 @@ def iter_bench(job: BenchJob) -> Iterator[BenchStep]:
 
 def choose_devices(job: BenchJob) -> tuple[list[Device], list[Skipped]]:
     """Choose the devices of a job, in their precisions, and tell why others are left out."""
-    from napari_lowdose_tem.device import EIGHT_BITS, OPENVINO, check_device, check_devices, choose_device
+    from napari_lowdose_tem.engine.device import (
+        EIGHT_BITS,
+        OPENVINO,
+        check_device,
+        check_devices,
+        choose_device,
+    )
 
     def list_precisions(kind: str) -> tuple[str, ...]:
         if kind == OPENVINO and not job.precisions:
@@ -233,7 +239,7 @@ def choose_devices(job: BenchJob) -> tuple[list[Device], list[Skipped]]:
 def _iter_case(
     job: BenchJob, device: Device, file: ModelFile, state: BenchStep
 ) -> Generator[BenchStep, None, BenchRow]:
-    from napari_lowdose_tem.engine import Engine
+    from napari_lowdose_tem.engine.engine import Engine
 
     forget_peak(device)
     model = load_model(file)
@@ -278,7 +284,7 @@ def count_gflop(model: Model, shape: tuple[int, int]) -> float:
     # by hand: torch's own counter imports Triton, which crashes beside napari's OpenGL
     import torch
 
-    from napari_lowdose_tem.network import STRIDE
+    from napari_lowdose_tem.network.networks import STRIDE
 
     flop = 0
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_lowdose_tem.bench.frames import make_frames, write_stack
-from napari_lowdose_tem.enhance import EnhanceJob, iter_enhance
+from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.device import Device
+    from napari_lowdose_tem.engine.device import Device
 
 _TAKES_S = 4.0
 _FEWEST, _MOST = 32, 1024  # frames of 512²

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.bench.frames import make_frames
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.preprocess import measure_scaling
+from napari_lowdose_tem.network.scaling import measure_scaling
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.engine import Engine
+    from napari_lowdose_tem.engine.engine import Engine
 
     Progress = Generator[tuple[int, int], None, "Timing"]
 

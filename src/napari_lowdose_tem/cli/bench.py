@@ -87,7 +87,7 @@ def bench(
         raise ValueError("the timing ended without a result")
     numbers = result.to_json()
     if out is not None:
-        from napari_lowdose_tem.files import write_text
+        from napari_lowdose_tem.io.output import write_text
 
         write_text(out, write_report(numbers))
     if as_json:

@@ -11,7 +11,7 @@ from napari_lowdose_tem.cli._app import JsonOption, app, clear_errors, console, 
 @clear_errors
 def doctor(as_json: JsonOption = False) -> None:
     """Check versions, processors and models, and say what to do about what is missing."""
-    from napari_lowdose_tem.doctor import examine
+    from napari_lowdose_tem.engine.doctor import examine
 
     report = examine()
     if as_json:

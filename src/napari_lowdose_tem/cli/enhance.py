@@ -53,7 +53,7 @@ def enhance(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Enhance frames or stacks; calibration and provenance are kept."""
-    from napari_lowdose_tem.enhance import EnhanceJob
+    from napari_lowdose_tem.enhancement.run import EnhanceJob
 
     targets = _match_outputs(inputs, output, ".tif" if scheduler is None else ".ome.zarr")
     note = ""  # why there is no faster device: said once
@@ -77,7 +77,7 @@ def _read_input(path: Path, dark: Path | None, pixel_size_nm: float | None) -> I
 
     image = read(path)
     if dark is not None:
-        from napari_lowdose_tem.preprocess import subtract_dark
+        from napari_lowdose_tem.camera.dark import subtract_dark
 
         image = subtract_dark(image, read(dark))
     return image if pixel_size_nm is None else replace(image, pixel_size_nm=(pixel_size_nm, pixel_size_nm))
@@ -116,7 +116,7 @@ def _is_complete(target: Path, source: Path, model: str) -> bool:
     if not target.exists():
         return False
     from napari_lowdose_tem.io import read
-    from napari_lowdose_tem.model import find_model
+    from napari_lowdose_tem.network.model_file import find_model
 
     made = read(target).provenance.get("enhanced", {})
     wanted = {"source": read(source).provenance.get("source"), "model_sha256": find_model(model).sha256}
@@ -138,7 +138,7 @@ def _parse_frames(text: str, n_frames: int) -> tuple[int, int]:
 
 def _run_enhance(job: Any, note: str) -> str:
     """Run with a progress bar; returns the remark on the device, printed unless it is `note`."""
-    from napari_lowdose_tem.enhance import iter_enhance
+    from napari_lowdose_tem.enhancement.run import iter_enhance
 
     with progress_bar("frames") as bar:
         task = bar.add_task(job.image.name, total=None, rate="")

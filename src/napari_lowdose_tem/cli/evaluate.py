@@ -60,10 +60,10 @@ def evaluate(
 
 
 def _evaluate_pairs(data: Path, model: str, device: str, figure: Path | None, as_json: bool) -> None:
-    from napari_lowdose_tem.evaluate import Score, Triplet, iter_evaluate
+    from napari_lowdose_tem.judge.evaluate import Score, Triplet, iter_evaluate
 
     if figure is not None:
-        from napari_lowdose_tem.contact_sheet import check_path, draw_sheet
+        from napari_lowdose_tem.judge.contact_sheet import check_path, draw_sheet
 
         check_path(figure)
     result = None
@@ -100,7 +100,7 @@ def _evaluate_pairs(data: Path, model: str, device: str, figure: Path | None, as
 
 
 def _evaluate_repeats(data: list[Path], model: str, device: str, as_json: bool) -> None:
-    from napari_lowdose_tem.repeats import iter_score_repeats
+    from napari_lowdose_tem.judge.repeats import iter_score_repeats
 
     result = None
     with progress_bar("frames") as bar:

@@ -27,7 +27,7 @@ def import_weights(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Make a model file of published PyTorch weights; no code in them is run."""
-    from napari_lowdose_tem.import_weights import import_weights as convert
+    from napari_lowdose_tem.network.import_weights import import_weights as convert
 
     path = convert(source, output, recipe, overwrite, name, licence)
     console.print(f"wrote {path}; use it with --model {path}", highlight=False, soft_wrap=True)

@@ -3,8 +3,8 @@
 Units become nm, s and counts/e- here, once.
 """
 
-from ._read import READABLE_SUFFIXES, can_read, read
-from .writer import WRITABLE_SUFFIXES, StackWriter, open_writer, write
+from napari_lowdose_tem.io.reading import READABLE_SUFFIXES, can_read, read
+from napari_lowdose_tem.io.writing import WRITABLE_SUFFIXES, StackWriter, open_writer, write
 
 __all__ = [
     "READABLE_SUFFIXES",

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_lowdose_tem.image import Image
-
-from . import _rosetta
-from ._frames import RawFrames, evenly, pixels
-from ._tiff_calibration import gain
+from napari_lowdose_tem.io import rosetta as _rosetta
+from napari_lowdose_tem.io.frames import RawFrames, evenly, pixels
+from napari_lowdose_tem.io.tiff_calibration import gain
 
 
 def read_dm(path: Path) -> Image:

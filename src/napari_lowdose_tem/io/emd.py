@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
-
-from . import _rosetta
-from ._frames import Frames, pixels
+from napari_lowdose_tem.io import rosetta as _rosetta
+from napari_lowdose_tem.io.frames import Frames, pixels
 
 
 def read_emd(path: Path) -> Image:

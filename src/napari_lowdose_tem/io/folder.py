@@ -11,8 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
-
-from ._frames import Frames, pixels
+from napari_lowdose_tem.io.frames import Frames, pixels
 
 _SAME = {".tiff": ".tif", ".dm4": ".dm3"}
 
@@ -32,7 +31,7 @@ def frame_files(path: Path) -> list[Path]:
     ValueError
         For a folder without readable files, and for one with several kinds.
     """
-    from ._read import READABLE_SUFFIXES
+    from napari_lowdose_tem.io.reading import READABLE_SUFFIXES
 
     with os.scandir(path) as entries:
         names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
@@ -72,7 +71,7 @@ def read_folder(path: Path) -> Image:
     ValueError
         Naming the file that differs.
     """
-    from ._read import read
+    from napari_lowdose_tem.io.reading import read
 
     files = frame_files(path)
     first = read(files[0])
@@ -122,7 +121,7 @@ class _Folder(Frames):
         return self._files
 
     def _read_frame(self, handle: Any, index: int) -> npt.NDArray[Any]:
-        from ._read import read
+        from napari_lowdose_tem.io.reading import read
 
         image = read(handle[index])
         _check_like(self._kind, image, handle[index])

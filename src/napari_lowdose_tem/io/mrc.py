@@ -6,9 +6,8 @@ import math
 from pathlib import Path
 
 from napari_lowdose_tem.image import Image
-
-from . import _rosetta
-from ._frames import RawFrames, evenly, pixels
+from napari_lowdose_tem.io import rosetta as _rosetta
+from napari_lowdose_tem.io.frames import RawFrames, evenly, pixels
 
 _HEADER_BYTES = 1024
 _STAMP_AT = 212

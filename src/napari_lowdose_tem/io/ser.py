@@ -15,10 +15,9 @@ import numpy as np
 
 from napari_lowdose_tem import __version__
 from napari_lowdose_tem.image import Image
-
-from ._frames import RawFrames, pixels
-from ._units import pixel_size_nm
-from .folder import natural
+from napari_lowdose_tem.io.folder import natural
+from napari_lowdose_tem.io.frames import RawFrames, pixels
+from napari_lowdose_tem.io.units import pixel_size_nm
 
 _IMAGES = 0x4122
 _WIDE_OFFSETS = 0x220

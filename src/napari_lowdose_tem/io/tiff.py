@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
-
-from ._errors import as_value_error, quiet
-from ._frames import NEEDS, Frames, RawFrames, evenly, pixels, stack_shape
-from ._tiff_calibration import calibration
+from napari_lowdose_tem.io.errors import as_value_error, quiet
+from napari_lowdose_tem.io.frames import NEEDS, Frames, RawFrames, evenly, pixels, stack_shape
+from napari_lowdose_tem.io.tiff_calibration import calibration
 
 if TYPE_CHECKING:
     import dask.array as da

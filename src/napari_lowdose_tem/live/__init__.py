@@ -6,12 +6,12 @@
 Imports torch only when it runs.
 """
 
-from .apart import iter_live_apart
-from .folder import FolderSource
-from .growing import GrowingSource
-from .pipeline import LiveConfig, LiveStep, iter_live, open_source
-from .replay import ReplaySource
-from .source import Arrival, Passed, Skipped, Source, Wait
+from napari_lowdose_tem.live.folder import FolderSource
+from napari_lowdose_tem.live.growing_file import GrowingSource
+from napari_lowdose_tem.live.pipeline import LiveConfig, LiveStep, iter_live, open_source
+from napari_lowdose_tem.live.process import iter_live_apart
+from napari_lowdose_tem.live.replay import ReplaySource
+from napari_lowdose_tem.live.source import Arrival, Passed, Skipped, Source, Wait
 
 __all__ = [
     "Arrival",

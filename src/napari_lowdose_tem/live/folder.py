@@ -10,8 +10,7 @@ from pathlib import Path
 
 from napari_lowdose_tem.io import READABLE_SUFFIXES, read
 from napari_lowdose_tem.io.folder import natural
-
-from .source import Arrival, Event, Passed, Skipped, Wait
+from napari_lowdose_tem.live.source import Arrival, Event, Passed, Skipped, Wait
 
 POLL_S = 0.05
 PATIENCE_S = 3.0

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
-from napari_lowdose_tem.io._errors import as_value_error, quiet
-from napari_lowdose_tem.io._tiff_calibration import calibration
-from napari_lowdose_tem.io.ome_zarr import _full_resolution, _only_array
+from napari_lowdose_tem.io.errors import as_value_error, quiet
+from napari_lowdose_tem.io.tiff_calibration import calibration
+from napari_lowdose_tem.io.zarr import _full_resolution, _only_array
 
 _MRC_HEADER_BYTES = 1024
 _MRC_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from napari_lowdose_tem.preprocess import Scaling, measure_scaling
+from napari_lowdose_tem.network.scaling import Scaling, measure_scaling
 
 LEVELS = ("first", "frame")
 _CHANGED = 1.5  # factor of brightness at which the level of the first frame no longer fits

@@ -13,20 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.model import DEFAULT_MODEL
-
-from .average import RecursiveAverage
-from .folder import FolderSource
-from .growing import GrowingSource
-from .level import LEVELS, Level
-from .pump import Pump, Tally
-from .rates import Rates
-from .save import LiveOutput, open_output
-from .source import Arrival, Skipped, Source
+from napari_lowdose_tem.live.average import RecursiveAverage
+from napari_lowdose_tem.live.folder import FolderSource
+from napari_lowdose_tem.live.growing_file import GrowingSource
+from napari_lowdose_tem.live.level import LEVELS, Level
+from napari_lowdose_tem.live.rates import Rates
+from napari_lowdose_tem.live.reader import Pump, Tally
+from napari_lowdose_tem.live.save import LiveOutput, open_output
+from napari_lowdose_tem.live.source import Arrival, Skipped, Source
+from napari_lowdose_tem.network.model_file import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.engine import Engine
-    from napari_lowdose_tem.preprocess import Scaling
+    from napari_lowdose_tem.engine.engine import Engine
+    from napari_lowdose_tem.network.scaling import Scaling
 
 AVERAGED = ("enhanced", "raw")
 _HEARTBEAT_S = 0.1
@@ -148,7 +147,7 @@ def iter_live(config: LiveConfig) -> Generator[LiveStep, None, None]:
     ValueError, OSError
         For an unknown model, a device that does not work, an output that exists, a source that vanished.
     """
-    from napari_lowdose_tem.engine import Engine
+    from napari_lowdose_tem.engine.engine import Engine
 
     yield LiveStep(note="loading the model")
     with ExitStack() as stack:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
-
-from .source import Arrival, Event, Passed, Wait
+from napari_lowdose_tem.live.source import Arrival, Event, Passed, Wait
 
 _IN_MEMORY_BYTES = 2**30
 _LONGEST_WAIT_S = 0.05

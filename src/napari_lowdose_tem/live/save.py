@@ -16,11 +16,11 @@ from typing import Any, TextIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.files import replacing, write_text
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import READABLE_SUFFIXES, write
-from napari_lowdose_tem.io._zarr_store import ZarrStore
-from napari_lowdose_tem.preprocess import Scaling
+from napari_lowdose_tem.io.output import replacing, write_text
+from napari_lowdose_tem.io.zarr_store import ZarrStore
+from napari_lowdose_tem.network.scaling import Scaling
 
 Floats = npt.NDArray[np.float32]
 

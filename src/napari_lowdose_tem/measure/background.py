@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.measure import start as guess
+from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.errors import estimate_covariance
-from napari_lowdose_tem.measure.fitted import RefusedError
+from napari_lowdose_tem.measure.fit_result import RefusedError
+from napari_lowdose_tem.measure.measurement import Background
 from napari_lowdose_tem.measure.profile import Profile, measure_inflation
-from napari_lowdose_tem.measure.result import Background
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

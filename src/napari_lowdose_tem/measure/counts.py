@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.measure.fitted import LEAST_SIGNIFICANCE
+from napari_lowdose_tem.camera.streaks import measure_streaks
+from napari_lowdose_tem.measure.fit_result import LEAST_SIGNIFICANCE
 from napari_lowdose_tem.measure.profile import Line, sample_line
 from napari_lowdose_tem.measure.sphere_fit import guess_values
-from napari_lowdose_tem.measure.streaks import measure_streaks
-from napari_lowdose_tem.measure.window import SphereFit, Window, conclude, invert
+from napari_lowdose_tem.measure.sphere_window import SphereFit, Window, conclude, invert
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from napari_lowdose_tem.measure import start as guess
-from napari_lowdose_tem.measure.arcs import fit_arcs
+from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.background import Known, find_background, take_part
+from napari_lowdose_tem.measure.central_fit import fit_arcs
 from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_spheres
-from napari_lowdose_tem.measure.fitted import (
+from napari_lowdose_tem.measure.fit_result import (
     LEAST_SIGNIFICANCE,
     MEASURABLE,
     MOST_ERROR,
@@ -22,9 +22,9 @@ from napari_lowdose_tem.measure.fitted import (
     Fitted,
     RefusedError,
 )
-from napari_lowdose_tem.measure.full import NETWORK_BLUR_PX, fit_full, model_profile
+from napari_lowdose_tem.measure.full_fit import NETWORK_BLUR_PX, fit_full, model_profile
+from napari_lowdose_tem.measure.measurement import FitOptions, Measurement, Particle
 from napari_lowdose_tem.measure.profile import Profile
-from napari_lowdose_tem.measure.result import FitOptions, Measurement, Particle
 from napari_lowdose_tem.measure.widths import measure_edge, measure_pseudo_diameter
 
 Floats = npt.NDArray[np.float64]

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.measure import start as guess
+from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
 from napari_lowdose_tem.measure.fit import fit_profile
-from napari_lowdose_tem.measure.fitted import RefusedError
+from napari_lowdose_tem.measure.fit_result import RefusedError
+from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
-from napari_lowdose_tem.measure.result import FitOptions
-from napari_lowdose_tem.measure.window import SphereFit, Window, conclude, invert
+from napari_lowdose_tem.measure.sphere_window import SphereFit, Window, conclude, invert
 
 Floats = npt.NDArray[np.float64]
 

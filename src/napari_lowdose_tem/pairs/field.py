@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_lowdose_tem.io import read
-from napari_lowdose_tem.io._frames import headers_only
+from napari_lowdose_tem.io.frames import headers_only
 from napari_lowdose_tem.io.tiff import tiff_shape
 
 Shape = tuple[int, int]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
-from napari_lowdose_tem.evaluate import Score, Triplet
-from napari_lowdose_tem.files import replacing
+from napari_lowdose_tem.io.output import replacing
+from napari_lowdose_tem.judge.evaluate import Score, Triplet
 from napari_lowdose_tem.measure import Measurement, Profile
 from napari_lowdose_tem.reproduce.example import Array, Example
 from napari_lowdose_tem.reproduce.lines import IMAGES, Key, sample
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from napari_lowdose_tem.compare.histogram import Histogram
+    from napari_lowdose_tem.judge.histogram import Histogram
 
 P = ParamSpec("P")
 
@@ -70,7 +70,7 @@ def draw_losses(path: Path, curve: Sequence[Sequence[float]], best_epoch: int) -
 
 def draw_examples(path: Path, rows: Sequence[tuple[Triplet, Score]], model: str) -> None:
     """Draw Fig. 3: a row a set."""
-    from napari_lowdose_tem.contact_sheet import draw_sheet
+    from napari_lowdose_tem.judge.contact_sheet import draw_sheet
 
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_sheet(path, rows, model, dpi=_DPI)
@@ -227,7 +227,7 @@ def _draw_inset(
 def _draw_scale_bar(axes: Axes, box: tuple[int, int, int, int], example: Example) -> None:
     from matplotlib.patches import Rectangle
 
-    from napari_lowdose_tem.contact_sheet import round_length
+    from napari_lowdose_tem.judge.contact_sheet import round_length
 
     if example.size_nm is None:
         return

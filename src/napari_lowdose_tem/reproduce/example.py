@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.detect import Detection, find_particles
 from napari_lowdose_tem.measure import Line, measure_raw_noise
+from napari_lowdose_tem.particles.find import Detection, find_particles
 from napari_lowdose_tem.simulate.camera import MEASURED, expose
 from napari_lowdose_tem.simulate.pair import FINER, area_mean
 from napari_lowdose_tem.simulate.specimen import Particles, Scene, draw_specimen, locate, render
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.engine import Engine
+    from napari_lowdose_tem.engine.engine import Engine
 
 Array = npt.NDArray[np.floating[Any]]
 Box = tuple[int, int, int, int]

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_lowdose_tem.compare.histogram import Histogram, compare_histograms, make_histogram
-from napari_lowdose_tem.metrics import mae, scale_to_level, scale_to_unit
-from napari_lowdose_tem.preprocess import RECIPES, measure_scaling
+from napari_lowdose_tem.judge.histogram import Histogram, compare_histograms, make_histogram
+from napari_lowdose_tem.judge.metrics import mae, scale_to_level, scale_to_unit
+from napari_lowdose_tem.network.scaling import RECIPES, measure_scaling
 from napari_lowdose_tem.reproduce.example import Example
 
 BINS = 128

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_lowdose_tem import __version__
-from napari_lowdose_tem.files import write_text
-from napari_lowdose_tem.model import DEFAULT_MODEL, find_model, measure_sha256
+from napari_lowdose_tem.io.output import write_text
+from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, find_model, measure_sha256
 from napari_lowdose_tem.reproduce import losses
 from napari_lowdose_tem.reproduce.published import PUBLISHED
 from napari_lowdose_tem.reproduce.report import write_report
 from napari_lowdose_tem.reproduce.sets import Progress, find_parts, iter_sets
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.device import Device
+    from napari_lowdose_tem.engine.device import Device
 
 REPORT, NUMBERS, IMAGES = "reproduction.md", "reproduction.json", "images"
 
@@ -192,7 +192,7 @@ def _list_parts(job: ReproduceJob) -> dict[str, tuple[dict[str, Any], list[str],
 
 
 def _choose_device(job: ReproduceJob) -> Device:
-    from napari_lowdose_tem.device import choose_device
+    from napari_lowdose_tem.engine.device import choose_device
 
     return choose_device(job.device, _PRECISION)
 
@@ -229,7 +229,7 @@ def _iter_sets(job: ReproduceJob) -> Work:
 
 
 def _iter_example(job: ReproduceJob) -> Work:
-    from napari_lowdose_tem.engine import Engine
+    from napari_lowdose_tem.engine.engine import Engine
     from napari_lowdose_tem.reproduce import draw, example, histograms, lines
 
     values: dict[str, Any] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_lowdose_tem.judge.metrics import mae, scale_to_level
 from napari_lowdose_tem.measure import (
     FitOptions,
     Measurement,
@@ -16,7 +17,6 @@ from napari_lowdose_tem.measure import (
     measure_raw_noise,
     sample_line,
 )
-from napari_lowdose_tem.metrics import mae, scale_to_level
 from napari_lowdose_tem.reproduce.example import (
     PIXEL_NM,
     TRUTH,
@@ -28,7 +28,7 @@ from napari_lowdose_tem.reproduce.example import (
 from napari_lowdose_tem.simulate.pair import FINER, area_mean
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.engine import Engine
+    from napari_lowdose_tem.engine.engine import Engine
 
 IMAGES = ("HDE", "LDE", "output")
 WAYS = ("full", "paper")

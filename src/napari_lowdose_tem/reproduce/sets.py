@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_lowdose_tem.evaluate import Score, Summary, Triplet, iter_evaluate
+from napari_lowdose_tem.judge.evaluate import Score, Summary, Triplet, iter_evaluate
 from napari_lowdose_tem.pairs import Field, find_fields
 from napari_lowdose_tem.reproduce.published import MATERIALS
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.device import Device
+    from napari_lowdose_tem.engine.device import Device
 
 Progress = tuple[float, float]
 

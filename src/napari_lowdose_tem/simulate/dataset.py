@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.files import write_text
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import open_writer, write
+from napari_lowdose_tem.io.output import write_text
 from napari_lowdose_tem.simulate.camera import MEASURED, Camera, expose
 from napari_lowdose_tem.simulate.pair import (
     FINER,

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_lowdose_tem.network import STRIDE
+from napari_lowdose_tem.network.networks import STRIDE
+from napari_lowdose_tem.network.scaling import RECIPES, measure_scaling
 from napari_lowdose_tem.pairs import LoadedField, find_fields, load_field
-from napari_lowdose_tem.preprocess import RECIPES, measure_scaling
 from napari_lowdose_tem.simulate.camera import MEASURED, draw_camera, expose_torch
 from napari_lowdose_tem.train.config import Recipe
 from napari_lowdose_tem.train.scenes import ScenePool, draw_dose

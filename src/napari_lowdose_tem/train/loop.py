@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import distributed
 
-from napari_lowdose_tem.model import ModelInfo, save_model
-from napari_lowdose_tem.preprocess import RECIPES
+from napari_lowdose_tem.network.model_file import ModelInfo, save_model
+from napari_lowdose_tem.network.scaling import RECIPES
 from napari_lowdose_tem.train.config import SIMULATOR, Recipe, TrainConfig
 from napari_lowdose_tem.train.data import Batches, draw_validation
 from napari_lowdose_tem.train.losses import LOSSES, mean_absolute

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import distributed
 
-from napari_lowdose_tem.device import Device, choose_device
-from napari_lowdose_tem.model import load_model
-from napari_lowdose_tem.network import build_network
-from napari_lowdose_tem.preprocess import RECIPES
+from napari_lowdose_tem.engine.device import Device, choose_device
+from napari_lowdose_tem.network.model_file import load_model
+from napari_lowdose_tem.network.networks import build_network
+from napari_lowdose_tem.network.scaling import RECIPES
 from napari_lowdose_tem.train.config import SIMULATOR, Recipe, TrainConfig
 from napari_lowdose_tem.train.data import Batches, Pairs, gather, iter_load, split
 from napari_lowdose_tem.train.losses import LOSSES
@@ -60,7 +60,7 @@ def make_network(config: TrainConfig) -> tuple[torch.nn.Module, Recipe, tuple[st
     network = build_network(dict(recipe.architecture))
     if not recipe.pretrained_encoder:
         return network, recipe, ()
-    from napari_lowdose_tem.encoder_weights import find_encoder_weights, load_encoder
+    from napari_lowdose_tem.network.encoder_weights import find_encoder_weights, load_encoder
 
     return network, recipe, (load_encoder(network, find_encoder_weights(config.encoder_weights)),)
 

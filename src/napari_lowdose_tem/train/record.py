@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from napari_lowdose_tem.files import replacing, write_text
-from napari_lowdose_tem.model import SUFFIX
+from napari_lowdose_tem.io.output import replacing, write_text
+from napari_lowdose_tem.network.model_file import SUFFIX
 from napari_lowdose_tem.train.config import TrainConfig
 
 

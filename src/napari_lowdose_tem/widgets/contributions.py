@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _layers
+from napari_lowdose_tem.widgets.shared import layers as _layers
 
 if TYPE_CHECKING:
     import napari
 
-    from ._layers import LayerTuple
-    from .enhance_dock import EnhanceDock
+    from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
+    from napari_lowdose_tem.widgets.shared.layers import LayerTuple
 
 _PLUGIN_NAMES = ("Enhance low-dose TEM", "napari-lowdose-tem")  # to the menu, to `add_plugin_dock_widget`
 _MOVIE_SHAPE = (50, 256, 320)
@@ -23,8 +23,7 @@ _MATERIAL, _SEED = "FeNi", 3
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] | None:
     """Return a reader for files or a folder, or None when they are of another kind."""
     from napari_lowdose_tem.io import can_read
-
-    from .loading import is_data_set
+    from napari_lowdose_tem.widgets.load.to_layers import is_data_set
 
     paths = [path] if isinstance(path, str | Path) else path
     return _read if all(can_read(p) or is_data_set(Path(p)) for p in paths) else None
@@ -84,7 +83,7 @@ def enhance_stack(viewer: napari.viewer.Viewer) -> None:
 
 def open_enhance(viewer: napari.viewer.Viewer) -> EnhanceDock:
     """Bring the Enhance dock to the front, or open it as the menu does, for there to be only one."""
-    from .enhance_dock import EnhanceDock
+    from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
 
     window = _layers.viewer_itself(viewer).window
     names = [f"Enhance ({plugin})" for plugin in _PLUGIN_NAMES]
@@ -99,7 +98,7 @@ def open_enhance(viewer: napari.viewer.Viewer) -> EnhanceDock:
 
 
 def _read(paths: str | Sequence[str]) -> list[LayerTuple]:
-    from .loading import iter_layers
+    from napari_lowdose_tem.widgets.load.to_layers import iter_layers
 
     return list(iter_layers([paths] if isinstance(paths, str | Path) else paths))
 

@@ -1,0 +1,1 @@
+"""What a camera does to counts: dark reference, gain, noise."""

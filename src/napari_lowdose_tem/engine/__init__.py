@@ -1,0 +1,1 @@
+"""A network on a processor: devices, tiles, batches, runners."""

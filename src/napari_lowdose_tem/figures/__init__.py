@@ -1,0 +1,1 @@
+"""Figures people save: profiles, frames side by side, scale bars."""

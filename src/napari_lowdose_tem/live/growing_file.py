@@ -1,0 +1,115 @@
+"""Follow a TIFF, MRC or Zarr file that grows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator, Set
+from pathlib import Path
+
+from napari_lowdose_tem.live.folder import PATIENCE_S, POLL_S
+from napari_lowdose_tem.live.growth import Growth, open_growth
+from napari_lowdose_tem.live.replay import frame_name
+from napari_lowdose_tem.live.source import Arrival, Event, Passed, Skipped, Wait
+
+
+class GrowingSource:
+    """The frames of one file or Zarr folder that a program appends to.
+
+    Parameters
+    ----------
+    path
+        ``.tif`` (a page a frame), ``.mrc`` or ``.zarr`` (a chunk or more a frame; grown, or filled in order).
+        It may not be there yet.
+    poll_s, patience_s
+        Time between two looks, and that given to broken frames [s].
+
+    Raises
+    ------
+    ValueError
+        For other kinds of files.
+    """
+
+    def __init__(self, path: str | Path, *, poll_s: float = POLL_S, patience_s: float = PATIENCE_S) -> None:
+        self._path = Path(os.path.abspath(path))
+        self._open = open_growth(self._path)
+        self._poll_s, self._patience_s = poll_s, patience_s
+
+    @property
+    def name(self) -> str:
+        """Name of the file without ending."""
+        return self._path.stem.removesuffix(".ome")
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return str(self._path)
+
+    def iter_events(self, newest_only: bool, done: Set[str] = frozenset()) -> Iterator[Event]:
+        """Tell of the frames; never ends.
+
+        Raises
+        ------
+        ValueError
+            When the file becomes shorter and all its frames are wanted.
+        """
+        while True:
+            growth = yield from self._iter_until_open()
+            try:
+                yield from self._iter_growth(growth, newest_only, done)
+            finally:
+                growth.close()
+            if not newest_only:
+                raise ValueError(
+                    f"{self._path}: was begun anew while it was followed; start again with another output"
+                )
+
+    def _iter_until_open(self) -> Generator[Event, None, Growth]:
+        """Wait for the file; what is wrong with it is said once."""
+        start_s, told = time.monotonic(), False
+        while True:
+            if self._path.exists():
+                try:
+                    return self._open(self._path)
+                except (ValueError, OSError) as err:
+                    if not told and time.monotonic() - start_s > self._patience_s:
+                        told = True
+                        yield Skipped(self._path.name, f"no frame yet: {' '.join(str(err).split())}")
+            yield Wait(self._poll_s)
+
+    def _iter_growth(self, growth: Growth, newest_only: bool, done: Set[str]) -> Iterator[Event]:
+        """Tell of the frames until the file is another one."""
+        count = growth.count()
+        index = max(0, count - 1) if newest_only else 0
+        since_s = time.monotonic()
+        while True:
+            while index < count:
+                if newest_only and count - 1 > index:
+                    yield Passed(count - 1 - index)
+                    index = count - 1
+                if frame_name(index) not in done:
+                    found = self._take(growth, index, since_s)
+                    if found is None:
+                        break
+                    yield found
+                index += 1
+                if newest_only:
+                    break
+            yield Wait(self._poll_s)
+            if growth.is_replaced():
+                return
+            before, count = count, growth.count()
+            if count != before:
+                since_s = time.monotonic()
+
+    def _take(self, growth: Growth, index: int, since_s: float) -> Arrival | Skipped | None:
+        """Read a frame; None when it has to wait."""
+        try:
+            image = growth.frame(index)
+        except (ValueError, OSError) as err:
+            if time.monotonic() - since_s < self._patience_s:
+                return None
+            return Skipped(frame_name(index), " ".join(str(err).split()).removeprefix(f"{self._path}: "))
+        # without a frame time the clock of arrival is the best there is
+        recorded_s = since_s if image.frame_time_s is None else index * image.frame_time_s
+        return Arrival(frame_name(index), image, recorded_s, since_s)

@@ -1,0 +1,176 @@
+"""The paper's fit and its exponential form: an arc through the points near the centre."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.measure import first_guess as guess
+from napari_lowdose_tem.measure.background import Known, find_segments, fit_level, mark_background
+from napari_lowdose_tem.measure.errors import estimate_covariance
+from napari_lowdose_tem.measure.fit_result import Fitted, RefusedError
+from napari_lowdose_tem.measure.measurement import FitOptions
+from napari_lowdose_tem.measure.profile import Profile, measure_inflation
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+WINDOW = 0.8
+"""Share of the radius within which the points of the paper's fit lie."""
+
+
+def fit_arcs(
+    profile: Profile, start: guess.Start, base: Floats, known: Known | None, options: FitOptions
+) -> Fitted:
+    """Fit the points near each centre by a parabola, the background beforehand."""
+    centers, radii = start.centers.copy(), start.radii.copy()
+    x = profile.position - profile.length / 2
+    for _ in range(2):  # the second time with the background beyond the particles found
+        if known is None:
+            beyond = mark_background(profile, centers, radii, profile.pixel)
+            if beyond.sum() < 3:
+                raise RefusedError(
+                    "too little background on the line; draw it longer, or mark stretches of background"
+                )
+            level = fit_level(profile, beyond, find_segments(profile, centers, radii, profile.pixel))
+        else:
+            level = known
+        base = level.background.level + level.background.slope * x
+        if not (base > 0).all():
+            raise RefusedError("the background is not above zero; subtract the dark level")
+        centers, radii = _fit_arcs_on(profile, base, centers, radii, options.model)
+    arcs = [_Arc.take(profile, base, c, r, options.model) for c, r in zip(centers, radii, strict=True)]
+    covariance = np.zeros((2 * len(arcs),) * 2)
+    spread = np.sqrt(np.diag(level.covariance))
+    for i, arc in enumerate(arcs):
+        own, dof = arc.covariance(measure_inflation(profile))
+        part = slice(2 * i, 2 * i + 2)
+        covariance[part, part] = own
+    # an error of the background moves all particles together
+    moves = []
+    for level_step, slope_step in ((spread[0], 0.0), (0.0, spread[1])):
+        if level_step or slope_step:
+            shifted = base + level_step + slope_step * x
+            moved = _fit_arcs_on(profile, shifted, centers, radii, options.model, rounds=1)
+            moves.append(np.stack([moved[0] - centers, moved[1] - radii], 1).ravel())
+    for move in moves:
+        covariance += np.outer(move, move)
+    used = np.zeros(len(profile.position), bool)
+    curve = np.full(len(profile.position), np.nan)
+    for arc in arcs:
+        used |= arc.inside
+        curve[arc.inside] = arc.curve(profile.position[arc.inside], base[arc.inside])
+    noise = guess.measure_noise(profile.intensity / base) or 1e-12
+    peaks = np.array([arc.depth for arc in arcs])
+    return Fitted(
+        centers=centers,
+        radii=radii,
+        contrasts=np.array([-math.log(max(1 - peak, 1e-3)) for peak in peaks]),
+        sigma=None,
+        background=level.background,
+        covariance=covariance,
+        contrast_se=None,
+        dof=dof,
+        significance=np.array([arc.depth * math.sqrt(arc.inside.sum()) / noise for arc in arcs]),
+        base=base,
+        position=profile.position[used],
+        curve=curve[used],
+        used=used,
+    )
+
+
+def _fit_arcs_on(
+    profile: Profile, base: Floats, centers: Floats, radii: Floats, model: str, rounds: int = 12
+) -> tuple[Floats, Floats]:
+    new_centers, new_radii = centers.copy(), radii.copy()
+    for i in range(len(centers)):
+        for _ in range(rounds):
+            arc = _Arc.take(profile, base, new_centers[i], new_radii[i], model)
+            change = abs(arc.center - new_centers[i]) + abs(arc.radius - new_radii[i])
+            # half of the way: the window would otherwise swing between two sets of points
+            new_centers[i], new_radii[i] = (
+                (arc.center, arc.radius)
+                if rounds == 1
+                else ((new_centers[i] + arc.center) / 2, (new_radii[i] + arc.radius) / 2)
+            )
+            if change < 1e-3 * profile.pixel:
+                break
+    return new_centers, new_radii
+
+
+@dataclass(frozen=True, eq=False)
+class _Arc:
+    """A parabola z = a + b·u + c·u² through the points near a centre, u from `around`, z = y² or (B - I)²."""
+
+    model: str
+    inside: Mask
+    around: float
+    coefficients: Floats
+    design: Floats
+    residuals: Floats
+
+    @classmethod
+    def take(cls, profile: Profile, base: Floats, center: float, radius: float, model: str) -> _Arc:
+        inside = (np.abs(profile.position - center) <= WINDOW * radius) & np.isfinite(profile.intensity)
+        if inside.sum() < 4:
+            raise RefusedError(
+                f"fewer than 4 samples lie within {WINDOW:g} radii of the centre; choose the full fit"
+            )
+        transmission = profile.intensity[inside] / base[inside]
+        if model == "exponential" and (transmission <= 0).any():
+            raise RefusedError("intensities at or below zero have no logarithm; use the full fit, or average")
+        z = np.log(transmission) ** 2 if model == "exponential" else (1 - transmission) ** 2
+        u = profile.position[inside] - center
+        design = np.stack([np.ones_like(u), u, u**2], axis=1)
+        coefficients = np.linalg.lstsq(design, z, rcond=None)[0]
+        if model == "paper":
+            # the error of a square grows with its root
+            weight = 1 / np.sqrt(np.maximum(design @ coefficients, 0.05 * z.max()))[:, None]
+            design, z = design * weight, z * weight[:, 0]
+            coefficients = np.linalg.lstsq(design, z, rcond=None)[0]
+        a, b, c = coefficients
+        if not (c < 0 and a - b**2 / (4 * c) > 0):
+            raise RefusedError(
+                "the points near the centre do not bend like a dip; draw the line across a particle"
+            )
+        return cls(model, inside, center, coefficients, design, z - design @ coefficients)
+
+    @property
+    def center(self) -> float:
+        _, b, c = self.coefficients
+        return float(self.around - b / (2 * c))
+
+    @property
+    def radius(self) -> float:
+        a, b, c = self.coefficients
+        return float(math.sqrt((a - b**2 / (4 * c)) / -c))
+
+    @property
+    def depth(self) -> float:
+        a, b, c = self.coefficients
+        peak = math.sqrt(a - b**2 / (4 * c))
+        return float(-math.expm1(-peak) if self.model == "exponential" else peak)
+
+    def covariance(self, inflation: float) -> tuple[Floats, float]:
+        """Of centre and radius, and the degrees of freedom."""
+        if len(self.residuals) <= 3:
+            raise RefusedError("too few samples near the centre for an error")
+        own, dof = estimate_covariance(self.design, self.residuals, inflation)
+        a, b, c = self.coefficients
+        r = self.radius
+        slope = np.array(
+            [
+                [0, -1 / (2 * c), b / (2 * c**2)],
+                [-1 / (2 * c * r), b / (4 * c**2 * r), (a / c**2 - b**2 / (2 * c**3)) / (2 * r)],
+            ]
+        )
+        return slope @ own @ slope.T, dof
+
+    def curve(self, position: Floats, base: Floats) -> Floats:
+        u = position - self.around
+        a, b, c = self.coefficients
+        root = np.sqrt(np.maximum(a + b * u + c * u**2, 0))
+        return np.asarray(base * (np.exp(-root) if self.model == "exponential" else 1 - root))

@@ -1,0 +1,259 @@
+"""A sphere on the pixels around a line: its model, the judgement of a fit, and what is reported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_lowdose_tem.camera.streaks import WHITE, Streaks
+from napari_lowdose_tem.measure.fit_result import LEAST_SIGNIFICANCE, MOST_ERROR
+from napari_lowdose_tem.measure.outliers import find_hot
+from napari_lowdose_tem.measure.profile import Profile
+from napari_lowdose_tem.measure.sphere import model_disc
+
+Floats = npt.NDArray[np.float64]
+
+_REACH = 1.6  # radii
+_MARGIN_PX = 5
+_OUTLIER = 4.0  # scatters below the fit, beyond the particle: a neighbour
+_BLOCK_PX = 4
+
+
+@dataclass(frozen=True)
+class SphereFit:
+    """A sphere on a frame, or the reason why there is none.
+
+    Parameters
+    ----------
+    unit
+        "nm", or "px" for a frame without calibration.
+    row_px, col_px
+        Centre [px].
+    off_line
+        Distance of the centre from the line [unit]; positive to the right of its direction.
+    diameter, diameter_se, diameter_ci95
+        [unit].
+    t_min, sigma
+        Transmission at the centre; Gaussian blur [unit].
+    bound
+        Cramér–Rao bound of the diameter for the electrons of the background, each counted once [unit]; None
+        where their number is not known.
+    significance
+        Of the dip, over its error.
+    refused
+        Empty, or why there is no number.
+    notes
+        What to know about the numbers.
+    """
+
+    unit: str
+    row_px: float = math.nan
+    col_px: float = math.nan
+    off_line: float = math.nan
+    diameter: float = math.nan
+    diameter_se: float = math.nan
+    diameter_ci95: tuple[float, float] = (math.nan, math.nan)
+    t_min: float = math.nan
+    sigma: float = math.nan
+    bound: float | None = None
+    significance: float = 0.0
+    refused: str = ""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; keys of lengths end in the unit."""
+        u = self.unit
+        known = not self.refused
+        return {
+            "unit": u,
+            "row_px": self.row_px if known else None,
+            "col_px": self.col_px if known else None,
+            f"off_line_{u}": self.off_line if known else None,
+            f"diameter_{u}": self.diameter if known else None,
+            f"diameter_se_{u}": self.diameter_se if known else None,
+            f"diameter_ci95_{u}": list(self.diameter_ci95) if known else None,
+            f"diameter_bound_{u}": self.bound,
+            f"edge_sigma_{u}": self.sigma if known else None,
+            "t_min": self.t_min if known else None,
+            "significance": self.significance,
+            "refused": self.refused or None,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Pixels around a particle with their places [unit]; `kept` are those that count."""
+
+    pixels: Floats
+    rows: Floats
+    cols: Floats
+    kept: npt.NDArray[np.bool_]
+    pixel: float
+    scale: float
+    read: float = 0.0  # variance of a pixel beyond its mean
+
+    @classmethod
+    def around(cls, frame: npt.NDArray[Any], profile: Profile, values: Floats, scale: float = 1.0) -> Window:
+        """Cut the window around the sphere of `values` out of a frame, its pixels over `scale`."""
+        row_size, col_size = profile.pixel_size
+        reach = _REACH * values[2] + _MARGIN_PX * profile.pixel
+        low = [
+            max(0, math.floor((v - reach) / s)) for v, s in zip(values[:2], profile.pixel_size, strict=True)
+        ]
+        high = [
+            min(n, math.ceil((v + reach) / s) + 1)
+            for v, s, n in zip(values[:2], profile.pixel_size, frame.shape, strict=True)
+        ]
+        part = np.asarray(frame[low[0] : high[0], low[1] : high[1]], np.float64) / scale
+        rows = (np.arange(low[0], high[0]) * row_size)[:, None]
+        cols = (np.arange(low[1], high[1]) * col_size)[None]
+        near = np.hypot(rows - values[0], cols - values[1]) <= reach
+        kept = near & np.isfinite(part) & ~find_hot(part)
+        return cls(np.nan_to_num(part), rows, cols, kept, profile.pixel, scale)
+
+    def moved(self, frame: npt.NDArray[Any], profile: Profile, values: Floats) -> Window:
+        """Cut the window anew, around other values."""
+        return Window.around(frame, profile, values, self.scale)
+
+    def model(self, values: Floats) -> Floats:
+        """Return the frame of `values`: row, column, radius, K, blur [unit], level, its slopes [1/unit]."""
+        return self.background(values) * self.transmission(values)
+
+    def background(self, values: Floats) -> Floats:
+        """Return the frame without the sphere."""
+        return np.asarray(
+            values[5] * (1 + values[6] * (self.rows - values[0]) + values[7] * (self.cols - values[1]))
+        )
+
+    def transmission(self, values: Floats) -> Floats:
+        """Return the sphere's transmission."""
+        row, col, radius, contrast, sigma = values[:5]
+        distance = np.hypot(self.rows - row, self.cols - col)
+        return model_disc(distance.ravel(), radius, contrast, sigma, self.pixel).reshape(distance.shape)
+
+    def dip(self, values: Floats) -> Floats:
+        """Return what the sphere takes away."""
+        return self.background(values) * (1 - self.transmission(values))
+
+    def steps(self, values: Floats) -> Floats:
+        """Return steps to take derivatives by."""
+        tilt = 1e-3 / (_REACH * values[2])
+        return np.array(
+            [0.02 * self.pixel, 0.02 * self.pixel, 5e-3 * values[2], 1e-2 * values[3], 1e-2 * values[4],
+             1e-3 * values[5], tilt, tilt]
+        )  # fmt: skip
+
+    def slope(self, values: Floats) -> Floats:
+        """Return the derivatives of the model by its values, (8, pixels)."""
+        moves = np.diag(self.steps(values))
+        return np.stack(
+            [(self.model(values + m) - self.model(values - m)).ravel() / (2 * m.max()) for m in moves]
+        )
+
+    def find_neighbours(self, values: Floats) -> npt.NDArray[np.bool_]:
+        """Pixels beyond the particle that are too dark for background."""
+        misfit = np.where(self.kept, self.pixels - self.model(values), 0.0)
+        smooth = ndimage.uniform_filter(misfit, 3)
+        scatter = float(np.median(np.abs(smooth[self.kept]))) / 0.6745
+        beyond = np.hypot(self.rows - values[0], self.cols - values[1]) > values[2] + values[4]
+        dark = beyond & (smooth < -_OUTLIER * scatter) & (smooth < -0.02 * values[5])
+        return np.asarray(ndimage.binary_dilation(dark, iterations=2) & beyond) if dark.any() else dark
+
+    def weigh(self, values: Floats) -> Floats:
+        """Return one over the standard deviation, 0 where a pixel does not count."""
+        variance = np.maximum(self.model(values), 1e-3 * abs(values[5])) + self.read
+        return np.where(self.kept, 1 / np.sqrt(variance), 0.0)
+
+    def inflation(self, values: Floats, streaks: Streaks = WHITE) -> float:
+        """Noise of block means times their side over that of white pixels or of given streaks, at least 1."""
+        misfit = np.where(self.kept, (self.pixels - self.model(values)) * self.weigh(values), np.nan)
+        means = _average_blocks(misfit)
+        single = float(np.nanstd(misfit[self.kept]))
+        if means.size < 6 or single == 0:
+            return 1.0
+        shared = 0.0
+        if not streaks.is_white:
+            lag = np.abs(np.subtract.outer(np.arange(_BLOCK_PX), np.arange(_BLOCK_PX)))
+            shared = float(streaks.correlation[lag].sum()) / _BLOCK_PX - 1
+        expected = single * math.sqrt(1 + shared) / _BLOCK_PX
+        return max(1.0, float(np.sqrt(np.mean(means**2))) / expected)
+
+    def structure(self, values: Floats) -> float:
+        """Return what the sphere leaves of the pixels, their noise averaged away (r.m.s. of block means)."""
+        means = _average_blocks(np.where(self.kept, self.pixels - self.model(values), np.nan))
+        return float(np.sqrt(np.mean(means**2))) if means.size else 0.0
+
+
+def _average_blocks(pixels: Floats) -> Floats:
+    """Means of blocks, those that are complete (n,)."""
+    rows, cols = (n // _BLOCK_PX for n in pixels.shape)
+    if min(rows, cols) < 3:
+        return np.empty(0)
+    blocks = pixels[: rows * _BLOCK_PX, : cols * _BLOCK_PX].reshape(rows, _BLOCK_PX, cols, _BLOCK_PX)
+    means = blocks.mean((1, 3))
+    return np.asarray(means[np.isfinite(means)])
+
+
+def invert(information: Floats) -> Floats:
+    """Invert a symmetric matrix whose parameters have different units."""
+    scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
+    normal = information / np.outer(scale, scale)
+    return np.asarray(np.linalg.pinv(normal, rcond=1e-10) / np.outer(scale, scale))
+
+
+def conclude(
+    profile: Profile,
+    values: Floats,
+    diameter_se: float,
+    significance: float,
+    bound: float | None,
+    least_significance: float = LEAST_SIGNIFICANCE,
+) -> SphereFit:
+    """Judge the values of a fit and report them."""
+    row, col = values[0] / profile.pixel_size[0], values[1] / profile.pixel_size[1]
+    diameter, se = 2 * float(values[2]), diameter_se
+    unit = profile.unit
+
+    def refuse(reason: str) -> SphereFit:
+        return SphereFit(unit, bound=bound, significance=significance, refused=reason)
+
+    if significance < least_significance:
+        return refuse(
+            f"the dip is {significance:.1f} of its errors deep, {least_significance:g} are needed; "
+            "average frames"
+        )
+    reach = [values[2] / size for size in profile.pixel_size]
+    if any(
+        at - half < -1.0 or at + half > n
+        for at, half, n in zip((row, col), reach, profile.shape, strict=True)
+    ):
+        return refuse("the particle is cut by the frame's rim; choose one that lies within")
+    if diameter < 2 * profile.pixel:
+        return refuse("the particle is smaller than 2 px; record it at a higher magnification")
+    if not (math.isfinite(se) and se <= MOST_ERROR * diameter):
+        return refuse(f"the noise allows no diameter ({diameter:.1f} ± {se:.1f} {unit}); average frames")
+    start = np.asarray(profile.line.start) * profile.pixel_size
+    along = (np.asarray(profile.line.stop) * profile.pixel_size - start) / profile.length
+    offset = values[:2] - start
+    beside = float(along[1] * offset[0] - along[0] * offset[1])
+    if abs(beside) > values[2] or not -values[2] < offset @ along < profile.length + values[2]:
+        return refuse("the sphere found is not the one the line crosses; draw the line across its middle")
+    return SphereFit(
+        unit,
+        row_px=float(row),
+        col_px=float(col),
+        off_line=beside,
+        diameter=diameter,
+        diameter_se=se,
+        diameter_ci95=(max(0.0, diameter - 1.96 * se), diameter + 1.96 * se),
+        t_min=math.exp(-values[3]),
+        sigma=float(values[4]),
+        bound=bound,
+        significance=significance,
+    )

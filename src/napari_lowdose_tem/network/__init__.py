@@ -1,0 +1,1 @@
+"""Networks, the model file and the scaling between counts and network."""

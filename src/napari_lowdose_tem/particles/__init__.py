@@ -1,0 +1,1 @@
+"""Particles of a frame: found, and matched with a known truth."""

@@ -1,0 +1,175 @@
+"""Lines and regions drawn in the viewer, as the Compare dock shows them; and its own region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lowdose_tem.widgets.compare.field import Box, Placement, Point
+from napari_lowdose_tem.widgets.profile.mirrors import is_mirror
+from napari_lowdose_tem.widgets.shared import layers as _layers
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer, Shapes
+
+NAME = "Compared region"
+_ENTRY = "compared_region"
+_COLOR, _EDGE_PX = "#ffb000", 2
+_ROUND = np.linspace(0, 2 * np.pi, 49)
+_WATCHED = ("set_data", "visible", "scale", "translate", "units")
+
+
+class Outlines:
+    """Follows all Shapes layers of a viewer.
+
+    Parameters
+    ----------
+    viewer
+        The viewer's model.
+    changed
+        Called after anything was drawn, moved, hidden or removed.
+    """
+
+    def __init__(self, viewer: ViewerModel, changed: Callable[[], None]) -> None:
+        self._viewer, self._changed = viewer, changed
+        self._watched: list[Shapes] = []
+        self._connected = [
+            (viewer.layers.events.inserted, self._on_layers),
+            (viewer.layers.events.removed, self._on_layers),
+        ]
+        for event, slot in self._connected:
+            event.connect(slot)
+        self._watch(self._find())
+
+    def close(self) -> None:
+        """Listen no more; what was drawn stays."""
+        for event, slot in self._connected:
+            event.disconnect(slot)
+        self._connected = []
+        self._watch([])
+
+    def paths(self, image: Layer, placement: Placement) -> tuple[tuple[Point, ...], ...]:
+        """All that is drawn and visible, as paths of places in the field that an image shows."""
+        found = []
+        for layer in self._watched:
+            if layer.visible:
+                for kind, data in zip(layer.shape_type, layer.data, strict=True):
+                    if not self._is_on_this_frame(layer, data):
+                        continue
+                    points = to_pixels(layer, _trace(kind, np.asarray(data, float)[:, -2:]), image)
+                    found.append(tuple(placement.to_field(*point) for point in points))
+        return tuple(found)
+
+    def _is_on_this_frame(self, layer: Shapes, data: Any) -> bool:
+        if layer.ndim < 3:
+            return True
+        point = layer.world_to_data(np.array(self._viewer.dims.point[-layer.ndim :], float))
+        return bool(np.all(np.abs(np.mean(np.asarray(data)[:, :-2], axis=0) - point[:-2]) < 0.5))
+
+    def region(self, image: Layer, placement: Placement) -> Box | None:
+        """Return the bounds in the field of what was last drawn into the dock's own layer."""
+        layer = self._own()
+        if layer is None or not len(layer.data):
+            return None
+        corners = np.asarray(layer.data[-1], float)[:, -2:]
+        points = np.array([placement.to_field(*point) for point in to_pixels(layer, corners, image)])
+        (top, left), (bottom, right) = points.min(0), points.max(0)
+        return float(top), float(left), float(bottom), float(right)
+
+    def mark(self, box: Box, image: Layer, placement: Placement) -> None:
+        """Draw the region, in place of an earlier one."""
+        top, left, bottom, right = box
+        corners = [(top, left), (top, right), (bottom, right), (bottom, left)]
+        layer = self._own() or self._make(image)
+        factor = _unit_factor(layer, image)
+        placed = []
+        for corner in corners:
+            world = image.data_to_world(_padded(placement.to_pixel(*corner), image.ndim))
+            placed.append(layer.world_to_data(_padded(np.asarray(world)[-2:] / factor, layer.ndim)))
+        layer.data = ([np.array(placed)], ["rectangle"])
+        layer.edge_width = _EDGE_PX * float(np.mean(np.abs(np.asarray(image.scale)[-2:])))
+        layer.edge_color, layer.face_color = _COLOR, "transparent"
+
+    def clear(self) -> None:
+        """Take the region away."""
+        layer = self._own()
+        if layer is not None:
+            layer.data = []
+
+    def _make(self, image: Layer) -> Shapes:
+        active, selected = self._viewer.layers.selection.active, set(self._viewer.layers.selection)
+        layer = self._viewer.add_shapes(
+            None,
+            ndim=2,
+            name=_layers.unique_name(NAME, [other.name for other in self._viewer.layers]),
+            units=image.units[-2:],
+            edge_color=_COLOR,
+            face_color="transparent",
+            metadata={_layers.KEY: {_ENTRY: True}},
+        )
+        self._viewer.layers.selection.active = active
+        self._viewer.layers.selection.update(selected)
+        return layer
+
+    def _own(self) -> Shapes | None:
+        return next((x for x in self._watched if x.metadata.get(_layers.KEY, {}).get(_ENTRY)), None)
+
+    def _find(self) -> list[Shapes]:
+        from napari.layers import Shapes
+
+        return [x for x in self._viewer.layers if isinstance(x, Shapes) and not is_mirror(x)]
+
+    def _on_layers(self, event: Any = None) -> None:
+        found = self._find()
+        if found != self._watched:
+            self._watch(found)
+            self._changed()
+
+    def _watch(self, layers: list[Shapes]) -> None:
+        for watched, connect in ((self._watched, False), (layers, True)):
+            for layer in watched:
+                for name in _WATCHED:
+                    event = getattr(layer.events, name)
+                    (event.connect if connect else event.disconnect)(self._on_change)
+        self._watched = layers
+
+    def _on_change(self, event: Any = None) -> None:
+        self._changed()
+
+
+def to_pixels(layer: Layer, points: npt.NDArray[np.float64], image: Layer) -> list[Point]:
+    """Take (row, column) points of a layer to an image's pixels, wherever and however large it lies."""
+    factor = _unit_factor(layer, image)
+    found = []
+    for point in points:
+        world = np.asarray(layer.data_to_world(_padded(point, layer.ndim)))[-2:]
+        row, col = image.world_to_data(_padded(world * factor, image.ndim))[-2:]
+        found.append((float(row), float(col)))
+    return found
+
+
+def _trace(kind: str, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if kind == "ellipse":
+        center, half, other = corners.mean(0), (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+        return center + np.cos(_ROUND)[:, None] * half + np.sin(_ROUND)[:, None] * other
+    if kind in ("rectangle", "polygon"):
+        return np.vstack([corners, corners[:1]])
+    return corners
+
+
+def _unit_factor(layer: Layer, image: Layer) -> npt.NDArray[np.float64]:
+    """Lengths in the image's units over those in the layer's, for rows and columns."""
+    return np.array(
+        [
+            float((1 * own).to(other).magnitude) if own.is_compatible_with(other) else 1.0
+            for own, other in zip(layer.units[-2:], image.units[-2:], strict=True)
+        ]
+    )
+
+
+def _padded(point: Any, ndim: int) -> list[float]:
+    return [0.0] * (ndim - 2) + [float(value) for value in point]

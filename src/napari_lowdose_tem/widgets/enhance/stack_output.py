@@ -1,0 +1,106 @@
+"""The layer a batch fills."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.widgets.enhance.stack import BatchRequest
+from napari_lowdose_tem.widgets.shared import layers as _layers
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_lowdose_tem.enhancement.run import Progress
+
+_REFRESH_S = 0.25
+
+
+class BatchOutput:
+    """Takes the progress of one batch after the other into layers; on the GUI thread only.
+
+    Parameters
+    ----------
+    viewer
+        The viewer or its model.
+    """
+
+    request: BatchRequest
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._layer: Layer | None = None
+        self._path: Path | None = None
+
+    def start(self, source: Layer, request: BatchRequest) -> None:
+        """Get ready for a batch on a layer, which may be removed or changed while it runs."""
+        # the layer of an unfinished output goes on to be that output's layer
+        if request.output is None or request.output != self._path or not self._is_there():
+            self._layer = None
+        self.request, self._path, self._source = request, request.output, source
+        self._data: Any = None
+        self._made: Mapping[str, Any] = {}
+        self._n_done = 0
+        self._refreshed_s = 0.0
+
+    def take(self, progress: Progress) -> bool:
+        """Show the frames just finished; returns False when nobody waits for more."""
+        if progress.frames is not None:
+            if self._data is None:
+                self._data = progress.view
+                if self._is_there():
+                    self._layer.data = self._data
+            self._made, self._n_done = progress.made, progress.first + len(progress.frames)
+            if self._layer is None:
+                image = self._unfinished().with_data(self._data)
+                self._add_layer(image, progress.frames, cache=self.request.output is None)
+            elif self._is_there() and time.monotonic() - self._refreshed_s > _REFRESH_S:
+                self._layer.refresh()
+                _layers.set_provenance(self._layer, self._unfinished())
+                self._refreshed_s = time.monotonic()
+        return self._layer is None or self._is_there() or self.request.output is not None
+
+    def finish(self, progress: Progress) -> None:
+        """Show the finished output."""
+        result = progress.result
+        if result is None:
+            return
+        if self._layer is None:  # all was done in an earlier run
+            self._add_layer(result, result.frames(0, 1), cache=True)
+        if self._is_there():
+            if self.request.output is not None:
+                self._layer.data = result.data
+            self._layer.refresh()
+            _layers.set_provenance(self._layer, result)
+        self._path = self._data = None
+
+    def stop(self) -> int:
+        """Keep what is finished, returns how many frames."""
+        if self._is_there() and self._n_done:
+            if self.request.image.is_stack:
+                # no zeros that could be taken for frames
+                self._layer.data = self._data[: self._n_done]
+            _layers.set_provenance(self._layer, self._unfinished())
+        self._data = None
+        return self._n_done
+
+    def _unfinished(self) -> Image:
+        return self.request.unfinished(self._made, self._n_done)
+
+    def _add_layer(self, image: Image, sample: Any, cache: bool) -> None:
+        # a running Zarr must not be cached: napari would keep frames that were not there yet
+        made = _layers.layer_tuple(
+            image,
+            f"{self._source.name} enhanced",
+            like=self._source,
+            contrast_limits=_layers.limits_of(sample),
+            cache=cache,
+        )
+        self._layer = _layers.add_image(self._viewer, made)
+
+    def _is_there(self) -> bool:
+        return self._layer is not None and self._layer in self._viewer.layers

@@ -1,0 +1,85 @@
+"""What the Enhance dock shows; no Qt, no napari."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from psygnal import evented
+
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, ModelFile
+
+DEVICES = {
+    "auto": "Automatic",
+    "cuda": "NVIDIA GPU (CUDA)",
+    "mps": "Apple GPU (MPS)",
+    "xpu": "Intel GPU (XPU)",
+    "openvino": "CPU (OpenVINO)",
+    "cpu": "CPU",
+}
+TRAINING_DEVICES = {kind: name for kind, name in DEVICES.items() if kind != "openvino"}
+
+
+@evented
+@dataclass
+class EnhanceState:
+    """State of the dock, changed by its control only.
+
+    `source_ok` and `source_text` say what the chosen layer is, or why it cannot be enhanced; `output` None is
+    memory; `message` is the one line that tells what happened last.
+    """
+
+    layers: tuple[str, ...] = ()
+    source: str = ""
+    source_ok: bool = False
+    source_text: str = "Open an image or select an image layer."
+    is_stack: bool = False
+    models: tuple[tuple[str, str], ...] = ()
+    model: str = ""
+    model_text: str = ""
+    device: str = "auto"
+    device_text: str = ""
+    live: bool = False
+    live_text: str = ""
+    output: Path | None = None
+    needs_disk: bool = False
+    output_text: str = ""
+    can_resume: bool = False
+    running: bool = False
+    stopping: bool = False
+    share_done: float = 0.0
+    progress_text: str = ""
+    message: str = ""
+    is_error: bool = False
+
+
+def describe_image(image: Image) -> str:
+    """Return `50 frames of 384 × 512 px · 2.99 nm/px · 44 counts/e⁻`."""
+    rows, cols = image.frame_shape
+    parts = [f"{rows} × {cols} px"]
+    if image.is_stack:
+        parts[0] = f"{image.n_frames} frame{'s' * (image.n_frames > 1)} of {parts[0]}"
+    if image.pixel_size_nm is None:
+        parts.append("no pixel size")
+    else:
+        row, col = image.pixel_size_nm
+        parts.append(f"{row:.4g} nm/px" if abs(row - col) < 1e-4 * row else f"{row:.4g} × {col:.4g} nm/px")
+    return " · ".join(parts)
+
+
+def describe_model(file: ModelFile) -> str:
+    """Say what a model is for, and the doses it was trained on."""
+    info = file.info
+    text = info.description or info.name
+    if info.dose_e_per_px:
+        low, high = info.dose_e_per_px
+        text = f"{text.rstrip('.')}. For {low:g}–{high:g} e⁻/px."
+    return text
+
+
+def model_label(file: ModelFile) -> str:
+    """Name of a model in the list."""
+    if file.label != DEFAULT_MODEL:
+        return file.label
+    return "Default" if file.info.name == DEFAULT_MODEL else f"Default ({file.info.name})"

@@ -1,0 +1,1 @@
+"""The Line profile dock."""

@@ -1,0 +1,394 @@
+"""What the Line profile dock does: follows lines and images, measures in jobs, keeps what was measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.measure.errors import read_raw_noise
+from napari_lowdose_tem.measure.measurement import FitOptions
+from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
+from napari_lowdose_tem.widgets.profile.jobs import (
+    CountsItem,
+    FitItem,
+    FitRequest,
+    Fitter,
+    Frames,
+    Newest,
+    guess_roles,
+    is_same,
+    is_stretched,
+)
+from napari_lowdose_tem.widgets.profile.keep import Keeper
+from napari_lowdose_tem.widgets.profile.lines import LineLayers
+from napari_lowdose_tem.widgets.profile.numbers import describe_counts
+from napari_lowdose_tem.widgets.profile.snap import Snap
+from napari_lowdose_tem.widgets.profile.state import HOW_TO_DRAW, ROLES, Curve, ProfileState, parse_segments
+from napari_lowdose_tem.widgets.profile.time import OverTimeRun, is_kymograph
+from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.worker import Later, error_line
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+_UPDATE_MS, _PAUSE_MS, _REST_MS = 15, 120, 300
+_WATCHED = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "metadata")
+
+
+class ProfileControl:
+    """Between viewer, state and jobs; lives on the GUI thread and knows no widget.
+
+    Parameters
+    ----------
+    viewer
+        The viewer or its model.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self.viewer = viewer = _layers.viewer_itself(viewer)
+        self.state = ProfileState()
+        self._sources: dict[str, tuple[Layer, Image]] = {}
+        self._by_hand: set[str] = set()
+        self._segments: dict[str, tuple[tuple[float, float], ...]] = {}
+        self._pixels: dict[str, Any] = {}
+        self._taken: dict[str, tuple[Any, Any]] = {}
+        self._counted: tuple[Any, Any] | None = None
+        self._frames = Frames(viewer, self._on_frame)
+        self._fits: Newest[FitRequest] = Newest(
+            Fitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
+        )
+        # while a line is dragged, its profiles come at once and the raw counts when it rests
+        self._soon = Later(self.update, _UPDATE_MS, restart=False)
+        self._rest = Later(self._on_rest, _REST_MS)
+        self.lines = LineLayers(viewer, self._on_line)
+        self.time = OverTimeRun(viewer, self.state)
+        self.kept = Keeper(self.state, self.lines)
+        self._snap = Snap(self._on_snapped, self._on_snap_failed)
+        self._connected = [
+            (viewer.layers.events.inserted, self._on_layers),
+            (viewer.layers.events.removed, self._on_layers),
+            (viewer.layers.events.reordered, self._on_layers),
+            (viewer.layers.events.renamed, self._on_layers),
+            (viewer.dims.events.point, self._on_frame),
+        ]
+        for event, slot in self._connected:
+            event.connect(slot)
+        self._on_layers()
+        self._on_line()
+
+    def close(self) -> None:
+        """End jobs, take the mirrors away and leave the viewer alone; for when the dock goes."""
+        for event, slot in self._connected:
+            event.disconnect(slot)
+        self._connected = []
+        self._soon.cancel()
+        self._rest.cancel()
+        for layer, _ in self._sources.values():
+            self._watch(layer, False)
+        self._sources = {}
+        self.lines.close()
+        self._fits.cancel()
+        self._frames.close()
+        self._snap.close()
+        self.time.close()
+
+    # ---- what the user chooses
+
+    def choose_layer(self, role: str, name: str) -> None:
+        """Take another layer for HDE, LDE or output; "" for none."""
+        chosen = list(self.state.chosen)
+        chosen = ["" if other == name else other for other in chosen]  # one layer has one role
+        chosen[ROLES.index(role)] = name
+        self._by_hand.add(role)
+        self._take(tuple(chosen))
+
+    def draw(self) -> None:
+        """Let the user draw a line."""
+        source = self._first()
+        if source is None:
+            self._say("Open an image to draw a line on.", True)
+            return
+        self.lines.draw(source[0])
+        self._say("")
+
+    def choose_line(self, index: int) -> None:
+        """Measure another line."""
+        self.lines.choose(index)
+
+    def choose(self, **changes: Any) -> None:
+        """Change how is measured or shown: width, fit, particles, rule, layout, scale, follow."""
+        for key, value in changes.items():
+            setattr(self.state, key, value)
+        if changes.keys() & {"width", "fit", "particles", "rule"}:
+            self.lines.set_width(self.state.width)
+            self._soon.ask()
+
+    def set_background(self, segments: tuple[tuple[float, float], ...] | str) -> None:
+        """Take segments of background along the line; none is automatic."""
+        try:
+            parsed = parse_segments(segments) if isinstance(segments, str) else segments
+        except ValueError as error:
+            self._say(str(error), True)
+            return
+        self._segments[self.lines.name] = self.state.background = tuple(sorted(parsed))
+        self._say("")
+        self._soon.ask()
+
+    def snap(self) -> None:
+        """Move the line across itself onto the particle's centre."""
+        for role in ("HDE", "output", "LDE"):
+            curve = next((c for c in self.state.curves if c.role == role and c.profile is not None), None)
+            if curve is not None and role in self._pixels:
+                self._say("Looking for the particle's centre …")
+                self._snap.start(
+                    role, self._pixels[role], curve.profile.line, self._sources[role][1].pixel_size_nm
+                )
+                return
+        self._say(HOW_TO_DRAW, True)
+
+    # ---- what is kept and written
+
+    def keep(self) -> None:
+        """Add what is measured now to the table, a row for each layer."""
+        frames = {
+            role: self._frame_of(role) if image.is_stack else None
+            for role, (_, image) in self._sources.items()
+        }
+        item, counts = self._counts_item(), self.state.counts
+        is_counted = item is not None and _is_taken(self._taken_counts(item), self._counted)
+        self.kept.keep(self.lines.name, frames, counts if is_counted else None)
+
+    def save_figure(self, path: Path) -> None:
+        """Write the profiles and where they were taken, ready for a paper."""
+        self.kept.save_figure(path, self._pixels)
+
+    def measure_over_time(self) -> None:
+        """Measure the line on every frame of the stack chosen."""
+        role = next((r for r, (layer, _) in self._sources.items() if layer.name == self.state.stack), None)
+        line = None if role is None else self._line_on(role)
+        if role is None or line is None:
+            self._say(HOW_TO_DRAW if role else "Choose a stack.", True)
+            return
+        layer, image = self._sources[role]
+        self._say("")
+        raw = self._sources["LDE"][1] if "LDE" in self._sources and role == "output" else None
+        if raw is not None and raw.data.shape != image.data.shape:
+            raw = None
+        self.time.start(layer, image, line, self._options(role), raw)
+
+    # ---- measuring
+
+    def update(self) -> None:
+        """Take the profiles anew and ask for their fits."""
+        self._soon.cancel()
+        old = {curve.role: curve for curve in self.state.curves}
+        curves, self._pixels = [], {}
+        for role, (layer, _) in self._sources.items():
+            curve = self._sample(role, layer, old.get(role))
+            if curve is not None:
+                curves.append(curve)
+        self.state.curves = tuple(curves)
+        self._describe_line()
+        self._ask()
+        self._rest.ask()
+
+    def _sample(self, role: str, layer: Layer, old: Curve | None) -> Curve | None:
+        image = self._sources[role][1]
+        if (line := self._line_on(role)) is None:
+            return None
+        curve = Curve(role, layer.name, measurement=old.measurement if old is not None else None)
+        unit = "px" if image.pixel_size_nm is None else "nm"
+        if unit != self.state.unit:
+            return replace(
+                curve, measurement=None, refused="has no pixel size, others have: give it in the Load dock"
+            )
+        try:
+            pixels = self._frames.get(layer, image, self._frame_of(role))
+            if pixels is None:
+                return replace(curve, refused="The frame is being read …", measurement=None)
+            self._pixels[role] = pixels
+            raw = self._raw() if role == "output" else None
+            taken = (line, image.pixel_size_nm, self._options(role)), (pixels, raw)
+            if old is not None and old.profile is not None and _is_taken(taken, self._taken.get(role)):
+                return replace(old, layer=layer.name)
+            self._taken[role] = taken
+            return replace(curve, profile=sample_line(pixels, line, image.pixel_size_nm))
+        except ValueError as error:
+            return replace(curve, refused=str(error), measurement=None)
+
+    def _ask(self, with_counts: bool = False) -> None:
+        items = []
+        for curve in self.state.curves:
+            if curve.profile is not None and not curve.is_fresh:
+                raw = self._raw() if curve.role == "output" else None
+                noise = read_raw_noise(self._sources[curve.role][1])
+                items.append(FitItem(curve.role, curve.profile, self._options(curve.role), raw, noise))
+        counts = self._counts_item() if with_counts else None
+        if counts is not None and _is_taken(self._taken_counts(counts), self._counted):
+            counts = None
+        if items or counts is not None:
+            self._fits.ask(FitRequest(tuple(items), counts))
+
+    def _options(self, role: str) -> FitOptions:
+        state = self.state
+        return FitOptions(
+            model=state.fit,
+            particles=state.particles or None,
+            background=state.background,
+            rule=state.rule,
+            is_enhanced=_layers.is_output(self._sources[role][0]),
+            offset_known=role not in self._pixels or not is_stretched(self._pixels[role]),
+        )
+
+    def _raw(self) -> Any:
+        """Raw frame of the output, where it was made from the LDE."""
+        raw, output = self._pixels.get("LDE"), self._pixels.get("output")
+        return raw if raw is not None and output is not None and raw.shape == output.shape else None
+
+    def _counts_item(self) -> CountsItem | None:
+        """Make the request to fit the raw counts, or say why they are not fitted."""
+        state, line = self.state, self._line_on("LDE") if "LDE" in self._pixels else None
+        found = [c.measurement for c in state.curves if c.is_fresh and c.measurement is not None]
+        gain = self._sources["LDE"][1].counts_per_electron if line is not None else None
+        if line is None:
+            text = ""
+        elif gain is None:
+            text = "The raw counts are not fitted: their gain is not known. Give it in the Load dock."
+        elif state.particles > 1 or (not state.particles and any(len(m.particles) > 1 for m in found)):
+            text = "The raw counts are fitted where the line crosses one particle."
+        else:
+            clearer = (self._pixels["output"], line) if self._raw() is not None else None
+            return CountsItem(self._pixels["LDE"], line, self._sources["LDE"][1].pixel_size_nm, gain, clearer)
+        self._forget_counts(text)
+        return None
+
+    def _taken_counts(self, item: CountsItem) -> tuple[Any, Any]:
+        return (item.line, item.pixel_size_nm, item.counts_per_electron), (item.pixels,)
+
+    def _forget_counts(self, text: str = "") -> None:
+        self._counted, self.state.counts, self.state.counts_text = None, None, text
+
+    def _on_fitted(self, done: tuple[Any, Any]) -> None:
+        item, found = done
+        if isinstance(item, CountsItem):
+            self._counted = self._taken_counts(item)
+            self.state.counts = None if found.refused else found
+            self.state.counts_text = describe_counts(found)
+            return
+        self.state.curves = tuple(
+            replace(curve, measurement=found, is_fresh=curve.profile is item.profile)
+            if curve.role == item.role and curve.profile is not None and not curve.is_fresh
+            else curve
+            for curve in self.state.curves
+        )
+
+    def _on_fit_failed(self, request: FitRequest, error: Exception) -> None:
+        self._say(error_line(error), True)
+
+    def _on_rest(self) -> None:
+        """Fit the raw counts, as the line rests."""
+        if not self._soon.is_waiting:
+            self._ask(with_counts=True)
+
+    # ---- the viewer
+
+    def _on_line(self) -> None:
+        lines, state = self.lines, self.state
+        if (lines.names, lines.current) != (state.lines, state.line):
+            self._forget_counts()  # those of another line
+        state.lines, state.line = lines.names, lines.current
+        state.background = self._segments.get(lines.name, ())
+        self.kept.show()
+        self._soon.ask()
+
+    def _on_frame(self, event: Any = None) -> None:
+        self._soon.ask()
+
+    def _on_changed(self, event: Any = None) -> None:
+        if event is not None and event.type == "data":
+            self._frames.forget(event.source)
+        self._on_layers()
+
+    def _on_layers(self, event: Any = None) -> None:
+        """Follow the images: names, roles, pixels and calibration."""
+        images = [x for x in self.viewer.layers if not (_layers.why_not(x) or is_kymograph(x))]
+        self.state.layers = tuple(layer.name for layer in reversed(images))
+        renamed = {role: layer.name for role, (layer, _) in self._sources.items() if layer in images}
+        sizes = [(x.name, _layers.is_output(x), math.prod(_layers.level0(x).shape[-2:])) for x in images]
+        guessed = dict(zip(ROLES, guess_roles(sizes), strict=True))
+        by_hand = {role: renamed.get(role, "") for role in self._by_hand}
+        chosen = {
+            role: "" if guessed[role] in by_hand.values() else guessed[role] for role in ROLES
+        } | by_hand
+        self._take(tuple(chosen[role] for role in ROLES))
+
+    def _take(self, chosen: tuple[str, ...]) -> None:
+        for layer, _ in self._sources.values():
+            self._watch(layer, False)
+        self._sources = {}
+        for role, name in zip(ROLES, chosen, strict=True):
+            if name in self.viewer.layers:
+                layer = self.viewer.layers[name]
+                self._sources[role] = layer, _layers.image_from_layer(layer)
+                self._watch(layer, True)
+        state = self.state
+        if state.chosen[1:] != chosen[1:]:
+            self._forget_counts()
+        state.chosen = (chosen[0], chosen[1], chosen[2])
+        is_calibrated = any(image.pixel_size_nm for _, image in self._sources.values())
+        state.unit = "nm" if is_calibrated or not self._sources else "px"
+        self.time.offer([(layer.name, image) for layer, image in self._sources.values()])
+        self._soon.ask()
+
+    def _watch(self, layer: Layer, on: bool) -> None:
+        for name in _WATCHED:
+            event = getattr(layer.events, name)
+            (event.connect if on else event.disconnect)(self._on_changed)
+
+    def _line_on(self, role: str) -> Line | None:
+        layer, image = self._sources[role]
+        ends = self.lines.ends_on(layer)
+        if ends is None:
+            return None
+        pixel = math.sqrt(math.prod(image.pixel_size_nm or (1.0, 1.0)))
+        return Line(ends[0], ends[1], max(1.0, self.state.width / pixel))
+
+    def _frame_of(self, role: str) -> int:
+        return _layers.frame_index(self.viewer, self._sources[role][0])
+
+    def _first(self) -> tuple[Layer, Image] | None:
+        return next(iter(self._sources.values()), None)
+
+    # ---- the state
+
+    def _describe_line(self) -> None:
+        profile: Profile | None = next((c.profile for c in self.state.curves if c.profile), None)
+        if profile is None:
+            self.state.line_text = HOW_TO_DRAW if self.lines.current < 0 else ""
+            return
+        unit = profile.unit
+        width = f"{self.state.width:.4g} {unit} wide" if self.state.width else "one pixel wide"
+        self.state.line_text = f"{profile.length:.4g} {unit} long, {width}"
+
+    def _on_snapped(self, role: str, line: Line) -> None:
+        if role in self._sources:
+            self.lines.move(self.lines.ends_from(self._sources[role][0], (line.start, line.stop)))
+            self._say("The line runs through the centre now.")
+
+    def _on_snap_failed(self, error: Exception) -> None:
+        self._say(error_line(error), True)
+
+    def _say(self, message: str, error: bool = False) -> None:
+        self.state.is_error = error
+        self.state.message = message
+
+
+def _is_taken(one: tuple[Any, Any], other: tuple[Any, Any] | None) -> bool:
+    """Whether two profiles or counts are of the same place, pixels and choices."""
+    if other is None or one[0] != other[0]:
+        return False
+    return all(is_same(a, b) if a is not None else b is None for a, b in zip(one[1], other[1], strict=True))

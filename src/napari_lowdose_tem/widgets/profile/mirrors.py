@@ -1,0 +1,167 @@
+"""Copies of the lines on the other images in grid mode, where every layer takes a cell of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.worker import Later
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer, Shapes
+
+    from napari_lowdose_tem.widgets.profile.lines import LineLayers
+
+ORANGE = (1.0, 0.69, 0.0)
+
+
+class Mirrors:
+    """In grid mode: above each other layer a copy of the lines, and two layers a cell.
+
+    Parameters
+    ----------
+    viewer
+        The viewer's model.
+    lines
+        What is copied.
+    """
+
+    def __init__(self, viewer: ViewerModel, lines: LineLayers) -> None:
+        self._viewer, self._lines = viewer, lines
+        self._of: dict[Layer, Shapes] = {}
+        self._stride: int | None = None
+        self._watched: set[Layer] = set()
+        self._is_arranging = False
+        self._soon = Later(self.arrange)
+        self._grid = viewer.canvas.grid
+        self._connected = [
+            (self._grid.events.enabled, self.arrange_soon),
+            (viewer.layers.events.reordered, self.arrange_soon),
+        ]
+        for event, slot in self._connected:
+            event.connect(slot)
+        for layer in [layer for layer in viewer.layers if is_mirror(layer)]:  # of a dock that crashed
+            viewer.layers.remove(layer)
+        self.arrange_soon()
+
+    @property
+    def layers(self) -> list[Shapes]:
+        """The copies."""
+        return list(self._of.values())
+
+    def close(self) -> None:
+        """Take them away."""
+        self._soon.cancel()
+        for event, slot in self._connected:
+            event.disconnect(slot)
+        self._connected = []
+        self._remove_all()
+
+    def arrange_soon(self, event: Any = None) -> None:
+        """Arrange them when whatever happens to the layers has happened."""
+        if not self._is_arranging:
+            self._soon.ask()
+
+    def arrange(self) -> None:
+        """Put a mirror above each layer, the lines above the last that is visible, two layers a cell."""
+        lines, viewer = self._lines.layer, self._viewer
+        if not self._grid.enabled or lines is None or lines not in viewer.layers or not lines.visible:
+            self._remove_all()
+            return
+        self._is_arranging = True
+        try:
+            others = [layer for layer in viewer.layers if layer is not lines and layer not in self.layers]
+            self._watch(set(others))
+            shown = [layer for layer in others if layer.visible]
+            if not shown:
+                self._remove_all()
+                return
+            for gone in [layer for layer in self._of if layer not in others or layer is shown[-1]]:
+                self._remove(gone)
+            for layer in others:
+                if layer is not shown[-1] and self._of.get(layer) not in viewer.layers:
+                    self._add(layer)
+            wanted = [x for layer in others for x in (layer, self._of.get(layer, lines))]
+            for place, layer in enumerate(wanted):
+                if viewer.layers[place] is not layer:
+                    viewer.layers.move(viewer.layers.index(layer), place)
+            if self._stride is None:
+                self._stride = self._grid.stride
+                self._grid.stride = int(math.copysign(2, self._stride))
+        finally:
+            self._is_arranging = False
+        self.follow()
+
+    def follow(self) -> None:
+        """Draw the lines where they are now."""
+        lines = self._lines.layer
+        if lines is None or not self._of:
+            return
+        width, color = self._lines.look()
+        data = [np.asarray(shape, float)[[0, -1], -2:] for shape in lines.data]
+        # bands, and in each a thin line
+        widths = [width] * len(data) + [self._lines.thin] * len(data)
+        colors = np.array([color] * len(data) + [(*ORANGE, 1.0)] * len(data)).reshape(-1, 4)
+        for layer, mirror in self._of.items():
+            mirror.visible = layer.visible
+            # nobody else needs to hear of it; napari would look at all layers anew
+            with mirror.events.data.blocker(), mirror.block_thumbnail_update():
+                mirror.data = (data * 2, ["line"] * len(widths)) if data else []
+                if data and not np.allclose(mirror.edge_width, widths):
+                    mirror.edge_width = widths
+                if data and not np.allclose(mirror.edge_color, colors, atol=0.01):
+                    mirror.edge_color = colors
+            mirror.editable = False
+
+    def _watch(self, layers: set[Layer]) -> None:
+        for layer in self._watched - layers:
+            layer.events.visible.disconnect(self.arrange_soon)
+        for layer in layers - self._watched:
+            layer.events.visible.connect(self.arrange_soon)
+        self._watched = layers
+
+    def _add(self, layer: Layer) -> None:
+        viewer, lines = self._viewer, self._lines.layer
+        selected, active = set(viewer.layers.selection), viewer.layers.selection.active
+        mirror = viewer.add_shapes(
+            None,
+            ndim=2,
+            name=_layers.unique_name(f"Line on {layer.name}", [other.name for other in viewer.layers]),
+            metadata={_layers.KEY: {"mirror": True}},
+            face_color="transparent",
+            opacity=1.0,
+            **{key: _last_two(getattr(lines, key)) for key in ("scale", "translate", "units")},
+        )
+        self._of[layer] = mirror
+        viewer.layers.selection.active = active
+        viewer.layers.selection.update(selected)
+
+    def _remove(self, layer: Layer) -> None:
+        mirror = self._of.pop(layer)
+        if mirror in self._viewer.layers:
+            self._viewer.layers.remove(mirror)
+
+    def _remove_all(self) -> None:
+        was_arranging, self._is_arranging = self._is_arranging, True
+        if not (self._grid.enabled and self._connected):
+            self._watch(set())
+        for layer in list(self._of):
+            self._remove(layer)
+        if self._stride is not None:
+            if abs(self._grid.stride) == 2:  # else the user chose another
+                self._grid.stride = self._stride
+            self._stride = None
+        self._is_arranging = was_arranging
+
+
+def is_mirror(layer: Layer) -> bool:
+    """Whether a layer is such a copy."""
+    return bool(layer.metadata.get(_layers.KEY, {}).get("mirror"))
+
+
+def _last_two(values: Any) -> Any:
+    return tuple(values)[-2:]

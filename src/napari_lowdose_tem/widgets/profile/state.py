@@ -1,0 +1,116 @@
+"""What the Line profile dock shows; no Qt, no napari."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import evented
+
+from napari_lowdose_tem.figures.profile import scale_profile
+from napari_lowdose_tem.measure.measurement import Measurement
+from napari_lowdose_tem.measure.profile import Profile
+from napari_lowdose_tem.widgets.profile.kept import Row
+
+ROLES = ("HDE", "LDE", "output")
+LAYOUTS = {"overlaid": "Overlaid", "stacked": "One above the other"}
+SCALES = {"counts": "Counts", "transmission": "Transmission T", "unit": "0 … 1"}
+FITS = {"full": "Sphere, blurred", "exponential": "Sphere, centre only", "paper": "Ellipse, as the paper"}
+RULES = {"fraction": "at 10 % of the depth", "first_crossing": "first crossing, as the paper"}
+MOST_PARTICLES = 6
+HOW_TO_DRAW = "Draw a line across a particle, or across two."
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A profile with its fit, or why there is none; `is_fresh` when the fit is of this profile."""
+
+    role: str
+    layer: str
+    profile: Profile | None = None
+    measurement: Measurement | None = None
+    is_fresh: bool = False
+    refused: str = ""
+    name: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why there are no numbers, or nothing."""
+        return self.refused or (self.measurement.refused if self.measurement is not None else "")
+
+
+@evented
+@dataclass
+class ProfileState:
+    """State of the dock, changed by its control only.
+
+    `chosen` names the layers of the roles, "" for none; `background` are the user's segments [unit], empty
+    for those found; `counts` is the fit to the raw counts; `message` is the one line that tells what happened
+    last.
+    """
+
+    layers: tuple[str, ...] = ()
+    chosen: tuple[str, str, str] = ("", "", "")
+    lines: tuple[str, ...] = ()
+    line: int = -1
+    drawing: bool = False
+    line_text: str = HOW_TO_DRAW
+    unit: str = "nm"
+    width: float = 0.0
+    layout: str = "overlaid"
+    scale: str = "transmission"
+    fit: str = "full"
+    particles: int = 0
+    rule: str = "fraction"
+    background: tuple[tuple[float, float], ...] = ()
+    curves: tuple[Curve, ...] = ()
+    counts: Any = None
+    counts_text: str = ""
+    stack: str = ""
+    follow: bool = False
+    time_running: bool = False
+    time_share: float = 0.0
+    time_text: str = ""
+    over_time: Any = None
+    rows: tuple[Row, ...] = field(default_factory=tuple)
+    message: str = ""
+    is_error: bool = False
+
+
+def scaled(curve: Curve, scale: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Profile, fitted curve and background (at the profile's positions) on an axis of `SCALES`."""
+    if curve.profile is None:
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    return scale_profile(curve.profile, curve.measurement, scale)
+
+
+def parse_segments(text: str) -> tuple[tuple[float, float], ...]:
+    """Read `0–30, 120–150`; nothing is automatic.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    segments = []
+    for part in text.replace(";", ",").split(","):
+        if not part.strip():
+            continue
+        ends = part.replace("…", "–").replace("-", "–").split("–")
+        try:
+            low, high = (float(end) for end in ends)
+        except ValueError:
+            raise ValueError(
+                f"background “{part.strip()}” is no segment; write it as 0–30, 120–150"
+            ) from None
+        if not low < high:
+            raise ValueError(f"background {low:g}–{high:g} is empty; give its beginning first")
+        segments.append((low, high))
+    return tuple(sorted(segments))
+
+
+def segments_text(segments: tuple[tuple[float, float], ...]) -> str:
+    """Return `0–30, 120–150`."""
+    return ", ".join(f"{low:.4g}–{high:.4g}" for low, high in segments)

@@ -1,0 +1,114 @@
+"""What the Train dock's jobs run, and the trainings that can be gone on with. No Qt."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from napari_lowdose_tem.network.model_file import SUFFIX
+from napari_lowdose_tem.train.config import Recipe, TrainConfig
+
+STATE_SUFFIX, LAST_SUFFIX = ".state", f".last{SUFFIX}"
+_CLOCK_ERROR_S = 5.0
+
+
+def iter_steps(config: TrainConfig) -> Iterator[Any]:
+    """Train; imports torch, and matplotlib for the dock's thread not to wait for it.
+
+    To resume needs only output and device: the rest is as it was saved.
+    """
+    import matplotlib.figure  # noqa: F401
+
+    # torch's optimisers import Triton, whose LLVM crashes beside the one of Mesa, with which napari may draw
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+
+    from napari_lowdose_tem.train.loop import iter_train
+
+    return iter_train(read_saved_config(config) if config.resume else config)
+
+
+def read_saved_config(config: TrainConfig) -> TrainConfig:
+    """Fill in how the training at `config.output` was begun.
+
+    Raises
+    ------
+    ValueError
+        When its state is missing, damaged, or of another version.
+    """
+    import torch
+
+    path = state_of(config.output)
+    try:
+        saved = json.loads(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"])
+        if "recipe" in saved:
+            saved["recipe"] = Recipe(**saved["recipe"])
+        return replace(config, **saved)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is gone, so there is nothing to resume; start anew") from error
+    except Exception as error:  # a foreign or damaged file may raise anything
+        raise ValueError(f"{path} is damaged or of another version; start the training anew") from error
+
+
+def state_of(output: Path) -> Path:
+    """State file of a training that saves to `output`."""
+    return output.with_name(f"{output.name.removesuffix(SUFFIX)}{STATE_SUFFIX}")
+
+
+def saved_model(output: Path, since_s: float = 0.0) -> Path | None:
+    """Best model a training saved after a time [s], before there is one the last, or None."""
+    last = output.with_name(f"{output.name.removesuffix(SUFFIX)}{LAST_SUFFIX}")
+    for path in (output, last):
+        # drives and computers do not agree on the time to the second
+        if path.is_file() and path.stat().st_mtime > since_s - _CLOCK_ERROR_S:
+            return path
+    return None
+
+
+def list_stopped(folder: Path) -> tuple[tuple[str, str], ...]:
+    """List what can be resumed, the newest first: (path of its model, label)."""
+    found = []
+    try:
+        for path in folder.glob(f"*{STATE_SUFFIX}"):
+            found.append((path.stat().st_mtime, path))
+    except OSError:
+        return ()
+    return tuple(
+        (str(path.with_suffix(SUFFIX)), f"{path.stem}, {_when(saved_s)}")
+        for saved_s, path in sorted(found, reverse=True)
+    )
+
+
+def exists(output: Path) -> bool:
+    """Whether an earlier training would be replaced."""
+    return output.exists() or state_of(output).exists()
+
+
+def why_no_name(name: str, bundled: Collection[str] = ()) -> str:
+    """Say why a model cannot be called so, or nothing when it can."""
+    if not name:
+        return "Give the model a name."
+    if not re.fullmatch(r"[\w+-][\w .+-]*", name) or name.endswith((" ", ".", ".last")):
+        return "Use letters, digits, spaces, - and _ in the name."
+    if name in bundled:
+        return f"“{name}” comes with the plugin; choose another name."
+    return ""
+
+
+def propose_name(data_name: str, folder: Path, bundled: Collection[str] = ()) -> str:
+    """Propose a name after the data that nothing has yet."""
+    stem = re.sub(r"[^\w+-]+", "-", data_name).strip("-") or "model"
+    name, number = stem, 1
+    while exists(folder / f"{name}{SUFFIX}") or why_no_name(name, bundled):
+        number += 1
+        name = f"{stem}-{number}"
+    return name
+
+
+def _when(saved_s: float) -> str:
+    return time.strftime("%d %b %H:%M", time.localtime(saved_s))

@@ -1,0 +1,152 @@
+"""Parts of the Train dock: what a check found, and the validation triplet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import QRect, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent
+from qtpy.QtWidgets import QLabel, QScrollArea, QSizePolicy, QWidget
+
+from napari_lowdose_tem.widgets.shared.parts import ERROR_COLOR
+from napari_lowdose_tem.widgets.train.state import Finding, Triplet
+
+_SEVERITIES = {"error": ("✖", ERROR_COLOR), "warning": ("▲", "#e0a030"), "info": ("●", "#5b9bd5")}
+_FINDINGS_HEIGHT_PX = 150
+_CAPTIONS = ("LDE", "Output", "HDE")
+_GAP_PX, _CAPTION_PX = 4, 18
+_DETAIL_PX = 160
+UNKNOWN_GREY = 96
+
+
+class FindingsList(QScrollArea):
+    """What a check found, one below the other; hidden when that is nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFixedHeight(_FINDINGS_HEIGHT_PX)
+        self._label = QLabel()
+        self._label.setWordWrap(True)
+        self._label.setTextFormat(Qt.TextFormat.RichText)
+        self._label.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._label.setMargin(4)
+        self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setWidget(self._label)
+        self._shown: tuple[Finding, ...] = ()
+        self.setVisible(False)
+
+    @property
+    def text(self) -> str:
+        """What is shown, with its mark-up."""
+        return str(self._label.text())
+
+    def show_findings(self, findings: tuple[Finding, ...]) -> None:
+        """Show findings."""
+        if findings != self._shown:
+            self._shown = findings
+            self._label.setText("".join(_row(finding) for finding in findings))
+            self.setVisible(bool(findings))
+
+
+class TripletView(QWidget):
+    """Three images side by side in one contrast: the liveliest detail of a validation frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+        self._triplet: Triplet | None = None
+        self._pictures: list[QImage] = []
+        self._text_color = QColor("white")
+
+    def show_triplet(self, triplet: Triplet | None, text_color: str) -> None:
+        """Show a triplet, or nothing."""
+        if triplet is not self._triplet or self._text_color != QColor(text_color):
+            self._text_color = QColor(text_color)
+            self._triplet = triplet
+            self._pictures = [] if triplet is None else [to_picture(f, triplet.limits) for f in _cut(triplet)]
+            self.updateGeometry()
+            self.update()
+
+    def hasHeightForWidth(self) -> bool:
+        """Tell layouts that the images keep their shape."""
+        return True
+
+    def heightForWidth(self, width: int) -> int:
+        """Height of the images and their captions [px]."""
+        if not self._pictures:
+            return 0
+        picture = self._pictures[0]
+        return round(self._picture_width(width) * picture.height() / picture.width()) + _CAPTION_PX
+
+    def sizeHint(self) -> QSize:
+        """Size that suits a usual dock."""
+        return QSize(300, self.heightForWidth(300))
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the images and below each what it is."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        painter.setPen(self._text_color)
+        width = self._picture_width(self.width())
+        height = self.height() - _CAPTION_PX
+        for place, (picture, caption) in enumerate(zip(self._pictures, _CAPTIONS, strict=False)):
+            left = place * (width + _GAP_PX)
+            painter.drawImage(QRectF(left, 0, width, height), picture)
+            where = QRect(round(left), height, round(width), _CAPTION_PX)
+            painter.drawText(where, Qt.AlignmentFlag.AlignCenter, caption)
+        painter.end()
+
+    def _picture_width(self, width: int) -> float:
+        return (width - 2 * _GAP_PX) / 3
+
+
+def to_picture(frame: npt.NDArray[Any], limits: tuple[float, float]) -> QImage:
+    """Make a grey image of a frame (rows, columns); unknown pixels are dark grey."""
+    low, high = limits
+    grey = np.clip((frame - low) / (high - low), 0, 1) * 255
+    grey = np.ascontiguousarray(np.where(np.isfinite(grey), grey, UNKNOWN_GREY).astype(np.uint8))
+    rows, cols = grey.shape
+    # copied: Qt does not keep the array alive
+    return QImage(grey.tobytes(), cols, rows, cols, QImage.Format.Format_Grayscale8).copy()
+
+
+def find_detail(frame: npt.NDArray[Any], side_px: int = _DETAIL_PX) -> tuple[slice, slice]:
+    """Find the part of a frame (rows, columns), `side_px` at most, that varies most."""
+    height, width = (min(side_px, n) for n in frame.shape)
+    best, where = -1.0, (0, 0)
+    step = max(1, side_px // 2)
+    for row in (*range(0, frame.shape[0] - height, step), frame.shape[0] - height):
+        for col in (*range(0, frame.shape[1] - width, step), frame.shape[1] - width):
+            part = frame[row : row + height, col : col + width]
+            known = part[np.isfinite(part)]
+            spread = float(known.std()) if 2 * known.size > part.size else 0.0
+            if spread > best:
+                best, where = spread, (row, col)
+    row, col = where
+    return slice(row, row + height), slice(col, col + width)
+
+
+def _cut(triplet: Triplet) -> Sequence[npt.NDArray[np.float32]]:
+    detail = find_detail(np.clip(triplet.hde, *triplet.limits))  # a hot pixel is no detail
+    return [frame[detail] for frame in (triplet.lde, triplet.output, triplet.hde)]
+
+
+def _row(finding: Finding) -> str:
+    mark, color = _SEVERITIES.get(finding.severity, _SEVERITIES["info"])
+    where = f"<b>{_escaped(finding.where)}</b>: " if finding.where else ""
+    return (
+        f"<p style='margin: 0 0 5px 14px; text-indent: -14px'><span style='color: {color}'>{mark}</span> "
+        f"{where}{_escaped(finding.text)}</p>"
+    )
+
+
+def _escaped(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("_", "_\u200b").replace("/", "/\u200b")
