@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import AnyFloat, Image
 from napari_lowdose_tem.io import write
 from napari_lowdose_tem.judge.metrics import mae, match_affine, psnr, ssim
 from napari_lowdose_tem.measure import (
@@ -29,7 +28,6 @@ from napari_lowdose_tem.simulate import make_sequence
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Floats = npt.NDArray[np.floating[Any]]
 
 _SHAPE, _DOSE_E_PER_PX = (512, 512), 5.0
 _SPECIMEN: dict[str, Any] = {"material": "silicate", "rng": 10, "median_diameter_nm": 80.0, "n_particles": 40}
@@ -119,7 +117,7 @@ def iter_demo(
     yield DemoStep("done", n_frames, n_frames, result)
 
 
-def _judge(movie: Floats, reference: Floats) -> MovieQuality:
+def _judge(movie: AnyFloat, reference: AnyFloat) -> MovieQuality:
     fitted = [match_affine(frame, truth) for frame, truth in zip(movie, reference, strict=True)]
     pairs = list(zip(fitted, reference, strict=True))
     patch = _emptiest_patch(reference)
@@ -132,7 +130,7 @@ def _judge(movie: Floats, reference: Floats) -> MovieQuality:
     )
 
 
-def _emptiest_patch(reference: Floats) -> tuple[slice, slice]:
+def _emptiest_patch(reference: AnyFloat) -> tuple[slice, slice]:
     """Return the square whose darkest pixel over all frames is brightest: nothing ever enters it."""
     darkest = reference.min(axis=0)
     rows, cols = (range(0, n - _PATCH_PX + 1, _PATCH_PX // 2) for n in darkest.shape)
@@ -153,7 +151,7 @@ def _inside(truth: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _measure_diameters(
-    frames: list[Floats], lde: Image, particle: dict[str, Any] | None
+    frames: list[AnyFloat], lde: Image, particle: dict[str, Any] | None
 ) -> tuple[str, str, str]:
     if particle is None:
         return "-", "-", "-"
@@ -188,7 +186,7 @@ def _write_table(path: Path, lde: MovieQuality, enhanced: MovieQuality) -> Path:
     return path
 
 
-def _draw_overview(path: Path, frames: list[Floats], lde: Image, particle: dict[str, Any] | None) -> Path:
+def _draw_overview(path: Path, frames: list[AnyFloat], lde: Image, particle: dict[str, Any] | None) -> Path:
     from matplotlib.figure import Figure
 
     pixel_nm = (lde.pixel_size_nm or (1.0, 1.0))[0]
@@ -221,7 +219,7 @@ def _draw_scale_bar(axis: Axes, shape: tuple[int, ...], pixel_nm: float, length_
 
 
 def _draw_profile(
-    axis: Axes, images: list[Axes], frames: list[Floats], pixel_nm: float, particle: dict[str, Any]
+    axis: Axes, images: list[Axes], frames: list[AnyFloat], pixel_nm: float, particle: dict[str, Any]
 ) -> None:
     row, reach = round(particle["row_px"]), round(1.5 * particle["diameter_nm"] / pixel_nm)
     first = max(0, round(particle["col_px"]) - reach)

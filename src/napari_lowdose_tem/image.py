@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+F32: TypeAlias = npt.NDArray[np.float32]
+F64: TypeAlias = npt.NDArray[np.float64]
+AnyFloat: TypeAlias = npt.NDArray[np.floating[Any]]
+
 if TYPE_CHECKING:
     import dask.array as da
 

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F64, Image
 from napari_lowdose_tem.network.scaling import measure_level
-
-Floats = npt.NDArray[np.float64]
 
 _BLOCK_PX = 4  # shared light reaches about a pixel far
 _WINDOW_PX = 16
@@ -145,7 +143,7 @@ def photon_transfer(
     )
 
 
-def _pairs(frames: Image | npt.NDArray[Any], second: Image | npt.NDArray[Any] | None) -> list[Floats]:
+def _pairs(frames: Image | npt.NDArray[Any], second: Image | npt.NDArray[Any] | None) -> list[F64]:
     """Read pairs of successive frames, each (2, rows, columns), spread over the stack."""
     first = frames if isinstance(frames, Image) else Image(np.asarray(frames))
     if second is not None:
@@ -174,7 +172,7 @@ def _pairs(frames: Image | npt.NDArray[Any], second: Image | npt.NDArray[Any] | 
     return pairs
 
 
-def _fit_windows(pairs: list[Floats], block_px: int) -> TransferFit:
+def _fit_windows(pairs: list[F64], block_px: int) -> TransferFit:
     """Fit the line with each half of a window's rows as the instrument of the other.
 
     Mean and variance of the same pixels err together (skewed noise), and an error in the mean flattens an
@@ -198,21 +196,21 @@ def _fit_windows(pairs: list[Floats], block_px: int) -> TransferFit:
     return TransferFit(block_px, float(gain), float(gain_se), float(v0 - gain * m0), float(v0 / m0))
 
 
-def _windows(pair: Floats, block_px: int) -> tuple[Floats, Floats]:
+def _windows(pair: F64, block_px: int) -> tuple[F64, F64]:
     """Mean and half the variance of A - B in windows, each (windows, even and odd rows of blocks)."""
     _, rows, cols = pair.shape
     a, b = pair.reshape(2, rows // block_px, block_px, cols // block_px, block_px).mean(axis=(2, 4))
     half = (a - b - np.nanmean(a - b)) ** 2 / 2 * block_px**2
     side = _WINDOW_PX // block_px
 
-    def halves(values: Floats) -> Floats:
+    def halves(values: F64) -> F64:
         shape = values.shape[0] // side, side // 2, 2, values.shape[1] // side, side
         return np.asarray(values.reshape(shape).mean(axis=(1, 4)).transpose(0, 2, 1).reshape(-1, 2))
 
     return halves((a + b) / 2), halves(half)
 
 
-def _clipping(pairs: list[Floats], mean: float) -> tuple[float, bool]:
+def _clipping(pairs: list[F64], mean: float) -> tuple[float, bool]:
     """Share of zeros, and whether noise was cut off there: more zeros than values just above, but some."""
     values = np.concatenate([pair.ravel() for pair in pairs])
     zeros = float(np.mean(values == 0))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, ndimage
 
-Floats = npt.NDArray[np.float64]
+from napari_lowdose_tem.image import F64
 
 _LAGS_PX = 64
 _BACKGROUND_PX = 40  # what is smoother than this is specimen
@@ -21,7 +21,7 @@ _OUTLIER = 6.0
 class Streaks:
     """Correlation of the noise of two pixels of a read-out line, by their distance (lags,), 1 at 0."""
 
-    correlation: Floats
+    correlation: F64
     along_columns: bool
 
     @property
@@ -29,7 +29,7 @@ class Streaks:
         """Whether there are none."""
         return len(self.correlation) == 1
 
-    def invert(self, n_px: int) -> Floats:
+    def invert(self, n_px: int) -> F64:
         """Inverse of the correlation matrix of `n_px` neighbours in a line."""
         correlation = np.zeros(n_px)
         known = min(n_px, len(self.correlation))
@@ -83,7 +83,7 @@ def measure_streaks(counts: npt.NDArray[Any]) -> Streaks:
     return Streaks(np.minimum(correlation, 1.0), along_columns)
 
 
-def _fit(lags: npt.NDArray[np.int_], excess: Floats, length: float) -> tuple[float, float, float, float]:
+def _fit(lags: npt.NDArray[np.int_], excess: F64, length: float) -> tuple[float, float, float, float]:
     from scipy.optimize import nnls
 
     design = np.stack([np.exp(-lags / length), np.ones(len(lags))], axis=1)

@@ -21,12 +21,10 @@ from napari_lowdose_tem.engine.runners import Parity, Runner, compare_runner, op
 from napari_lowdose_tem.engine.runners.footprint import measure_bytes_per_px
 from napari_lowdose_tem.engine.runners.runner import empty_cache, is_out_of_memory
 from napari_lowdose_tem.engine.tiling import Tile, blend, cut_tiles
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F32, Image
 from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, Model, load_model
 from napari_lowdose_tem.network.networks import STRIDE
 from napari_lowdose_tem.network.scaling import Scaling, fit_output, measure_scaling, measure_stack
-
-Floats = npt.NDArray[np.float32]
 
 # Margin of a tile, so that its inside does not feel its border. The networks can look some 300 px far, but
 # what they see beyond 200 px changes the output by less than a thousandth of its range.
@@ -166,7 +164,7 @@ class Engine:
         """Cut a frame of a shape [px], grown to multiples of the network's stride, into tiles."""
         return cut_tiles((_padded(frame_shape[0]), _padded(frame_shape[1])), self._tile_px, _HALO_PX, STRIDE)
 
-    def enhance(self, counts: npt.NDArray[Any], scaling: Scaling | None = None) -> Floats:
+    def enhance(self, counts: npt.NDArray[Any], scaling: Scaling | None = None) -> F32:
         """Enhance frames (n, rows, columns) or one frame (rows, columns) of counts; float32, same shape.
 
         Without `scaling` each frame is scaled by itself.
@@ -177,12 +175,12 @@ class Engine:
             try:
                 next(steps)
             except StopIteration as stop:
-                result: Floats = stop.value
+                result: F32 = stop.value
                 return result.reshape(counts.shape)
 
     def iter_enhance(
         self, counts: npt.NDArray[Any], scaling: Scaling | None, report: Callable[[float], Any]
-    ) -> Generator[Any, None, Floats]:
+    ) -> Generator[Any, None, F32]:
         """Enhance frames (n, rows, columns), yielding `report(share done)` between tiles."""
         scalings = self._measure_each(counts, scaling)
         output = yield from self._iter_padded(counts, self._of_network(scalings), report)
@@ -190,7 +188,7 @@ class Engine:
 
     def begin(
         self, counts: npt.NDArray[Any], scaling: Scaling | None
-    ) -> Callable[[Callable[[float], Any]], Generator[Any, None, Floats]]:
+    ) -> Callable[[Callable[[float], Any]], Generator[Any, None, F32]]:
         """Begin to enhance frames; return what goes on as `iter_enhance` does, given its `report`.
 
         As many as `n_in_flight` may be begun before the first goes on. Where only one may, or tiles are
@@ -214,9 +212,9 @@ class Engine:
         counts: npt.NDArray[Any],
         scaling: Scaling | None,
         scalings: list[Scaling],
-        wait: Callable[[], Floats],
+        wait: Callable[[], F32],
         report: Callable[[float], Any],
-    ) -> Generator[Any, None, Floats]:
+    ) -> Generator[Any, None, F32]:
         """Wait for frames begun; do them again, fewer at a time, when memory ran out."""
         try:
             return self._fit(counts, scalings, wait()[:, : counts.shape[1], : counts.shape[2]])
@@ -239,7 +237,7 @@ class Engine:
             return scalings
         return [replace(s, output_scale=1.0, output_offset=0.0) for s in scalings]
 
-    def _fit(self, counts: npt.NDArray[Any], scalings: list[Scaling], output: Floats) -> Floats:
+    def _fit(self, counts: npt.NDArray[Any], scalings: list[Scaling], output: F32) -> F32:
         """Bring a network's output to counts where it is not yet."""
         if self.model.info.recipe["output"] != "unit":
             return output
@@ -248,7 +246,7 @@ class Engine:
 
     def _iter_padded(
         self, counts: npt.NDArray[Any], scalings: list[Scaling], report: Callable[[float], Any]
-    ) -> Generator[Any, None, Floats]:
+    ) -> Generator[Any, None, F32]:
         """Run the network over frames, falling back to smaller batches and tiles when memory runs out."""
         rows, cols = counts.shape[-2:]
         padded = _pad(counts)
@@ -281,7 +279,7 @@ class Engine:
         scalings: list[Scaling],
         batch: int,
         report: Callable[[float], Any],
-    ) -> Generator[Any, None, Floats]:
+    ) -> Generator[Any, None, F32]:
         shape = (padded.shape[1], padded.shape[2])
         tiles = self.cut(shape)
         if len(tiles) == 1 and batch >= len(padded):
@@ -290,7 +288,7 @@ class Engine:
         parts = [
             (slice(first, first + batch), tile) for first in range(0, len(padded), batch) for tile in tiles
         ]
-        to_begin, waiting = iter(parts), deque[Callable[[], Floats]]()
+        to_begin, waiting = iter(parts), deque[Callable[[], F32]]()
         for n_done, (done, done_tile) in enumerate(parts, 1):
             for some, tile in islice(to_begin, self.n_in_flight - len(waiting)):
                 waiting.append(self.runner.submit(padded[some, *tile.source], scalings[some]))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F32, Image
 from napari_lowdose_tem.network.model_file import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from napari_lowdose_tem.io import StackWriter
     from napari_lowdose_tem.network.scaling import Scaling
 
-Floats = npt.NDArray[np.float32]
-Begun = Callable[[Callable[[float], Any]], Generator[Any, None, Floats]]
+Begun = Callable[[Callable[[float], Any]], Generator[Any, None, F32]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Block:
     first: int
     n_frames: int
     share: float = 1.0
-    frames: Floats | None = None
+    frames: F32 | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,7 @@ class Progress:
     device: str
     note: str = ""
     first: int = 0
-    frames: Floats | None = None
+    frames: F32 | None = None
     view: Any = None
     made: Mapping[str, Any] = field(default_factory=dict)
     result: Image | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.io.output import replacing
 from napari_lowdose_tem.measure.measurement import Measurement
 from napari_lowdose_tem.measure.profile import Line, Profile
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = npt.NDArray[np.float64]
 
 ENDINGS = (".png", ".svg", ".pdf")
 SCALES = {"counts": "Intensity [counts]", "transmission": "Transmission", "unit": "Intensity, 0 … 1"}
@@ -129,7 +129,7 @@ def save(figure: Figure, path: str | Path, dpi: int = 300) -> Path:
     return path
 
 
-def scale_profile(profile: Profile, found: Measurement | None, scale: str) -> tuple[Floats, Floats, Floats]:
+def scale_profile(profile: Profile, found: Measurement | None, scale: str) -> tuple[F64, F64, F64]:
     """Profile, fitted curve and background (at the profile's positions) on one of `SCALES`.
 
     Transmission divides by the fitted background, without a fit by the median at the line's ends.
@@ -143,7 +143,7 @@ def scale_profile(profile: Profile, found: Measurement | None, scale: str) -> tu
     if scale == "counts":
         return values, curve, ground
     if scale == "transmission":
-        level: Floats = ground if ground.size else np.full(len(values), _level_of_ends(values))
+        level: F64 = ground if ground.size else np.full(len(values), _level_of_ends(values))
         level = np.where(level == 0, np.nan, level)
         return values / level, curve / np.interp(along, profile.position, level), np.ones_like(ground)
     known = values[np.isfinite(values)]
@@ -152,7 +152,7 @@ def scale_profile(profile: Profile, found: Measurement | None, scale: str) -> tu
     return (values - low) / span, (curve - low) / span, (ground - low) / span
 
 
-def _level_of_ends(values: Floats) -> float:
+def _level_of_ends(values: F64) -> float:
     n = max(1, len(values) // 7)
     ends = np.concatenate([values[:n], values[-n:]])
     ends = ends[np.isfinite(ends)]
@@ -247,7 +247,7 @@ def _window(line: Line, shape: tuple[int, ...], size: tuple[float, float]) -> li
     return bounds
 
 
-def _band(start: tuple[float, float], stop: tuple[float, float], width: float) -> Floats:
+def _band(start: tuple[float, float], stop: tuple[float, float], width: float) -> F64:
     """Corners (4, 2) of a band of a width around a line; all in one unit."""
     a, b = np.asarray(start), np.asarray(stop)
     along = (b - a) / np.linalg.norm(b - a)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-Floats = npt.NDArray[np.float64]
+from napari_lowdose_tem.image import F64
 
 _FINE_BINS = 200  # that peaks are sought in
 _SMOOTH_BINS = 4.0
@@ -34,13 +34,13 @@ class Peak:
 class Histogram:
     """Numbers of pixels `counts` (n,) between `edges` (n + 1,), and the peaks, the most populated first."""
 
-    edges: Floats
+    edges: F64
     counts: npt.NDArray[np.int64]
     name: str = ""
     peaks: tuple[Peak, ...] = ()
 
     @property
-    def centers(self) -> Floats:
+    def centers(self) -> F64:
         """Middles of the bins (n,)."""
         return np.asarray((self.edges[:-1] + self.edges[1:]) / 2)
 
@@ -122,7 +122,7 @@ def compare_histograms(a: Histogram, b: Histogram) -> float:
     return float(np.minimum(*shares).sum())
 
 
-def _find_peaks(values: Floats) -> tuple[Peak, ...]:
+def _find_peaks(values: F64) -> tuple[Peak, ...]:
     """One peak or two: the highest, and the one behind the deepest valley in the logarithm of the counts."""
     values = values[:: max(1, values.size // _MOST_PX)]
     lowest = values == values.min()
@@ -161,7 +161,7 @@ def _find_peaks(values: Floats) -> tuple[Peak, ...]:
     return tuple(sorted(found, key=lambda peak: -peak.share))
 
 
-def _describe(counts: npt.NDArray[np.int64], centers: Floats, top: int, side: slice) -> Peak:
+def _describe(counts: npt.NDArray[np.int64], centers: F64, top: int, side: slice) -> Peak:
     """Position of a peak and its robust width among the pixels on its side of the valley."""
     own, at = counts[side].astype(np.float64), centers[side]
     distance = np.abs(at - centers[top])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from napari_lowdose_tem.image import F64
 
 _SSIM_WINDOW_PX = 7
 
@@ -106,7 +106,7 @@ def ssim(image: npt.ArrayLike, reference: npt.ArrayLike, data_range: float | Non
     return float(similarity[whole].mean())
 
 
-def scale_to_unit(image: npt.ArrayLike) -> Floats:
+def scale_to_unit(image: npt.ArrayLike) -> F64:
     """Scale (x − min) / (max − min) to 0…1, as all images of Katsuno et al. 2021; 0 for a constant image."""
     pixels = np.asarray(image, np.float64)
     finite = pixels[np.isfinite(pixels)]
@@ -116,7 +116,7 @@ def scale_to_unit(image: npt.ArrayLike) -> Floats:
     return (pixels - low) / (high - low if high > low else 1.0)
 
 
-def scale_to_level(image: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[Floats, Floats]:
+def scale_to_level(image: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[F64, F64]:
     """Bring a reference to 0…1 by its extremes, and an image, its mean brought to the reference's, with it.
 
     Each is in its own unit with the same zero, as counts of different doses are. Without a mean above zero
@@ -169,7 +169,7 @@ def fit_affine(image: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[float, f
     return slope, float(b.mean() - slope * a.mean())
 
 
-def match_affine(image: npt.ArrayLike, reference: npt.ArrayLike) -> Floats:
+def match_affine(image: npt.ArrayLike, reference: npt.ArrayLike) -> F64:
     """Return `image` brought to the reference's scale by `fit_affine`."""
     slope, offset = fit_affine(image, reference)
     return slope * np.asarray(image, np.float64) + offset

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F64, Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.judge.metrics import match_affine
 from napari_lowdose_tem.pairs import find_shift
@@ -26,7 +26,6 @@ from napari_lowdose_tem.particles.find import divide_by_background
 if TYPE_CHECKING:
     from napari_lowdose_tem.network.model_file import Model
 
-Floats = npt.NDArray[np.float64]
 
 REFERENCE_SIGMA_PX = 7.0
 _ROW_SIGMA_PX = 3.0  # structure as fine as this is not taken for an offset of a row
@@ -175,7 +174,7 @@ def measure_streaks(image: npt.ArrayLike, film: npt.NDArray[np.bool_]) -> float 
     return scatter[0] / scatter[1] if scatter[1] > 0 else None
 
 
-def _average_streaks(outputs: Floats) -> tuple[float | None, float | None]:
+def _average_streaks(outputs: F64) -> tuple[float | None, float | None]:
     """Mean ratio of the differences of neighbours and of the outputs themselves."""
     films = [find_film(output) for output in outputs]
     pairs = list(zip(itertools.pairwise(outputs), itertools.pairwise(films), strict=True))
@@ -189,24 +188,24 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _map_error(counts: Floats, outputs: Floats, first: int, second: int) -> Floats:
+def _map_error(counts: F64, outputs: F64, first: int, second: int) -> F64:
     """Paired squared error of the first frame's output against the second frame, pixel by pixel."""
     target = _remove_row_offsets(counts[second])
     valid = np.isfinite(target) & np.isfinite(counts[first]) & np.isfinite(outputs[first])
     target = np.where(valid, target, np.nan)
     reference = ndimage.gaussian_filter(_fill(counts[first]), REFERENCE_SIGMA_PX)
-    error: Floats = (match_affine(outputs[first], target) - target) ** 2
+    error: F64 = (match_affine(outputs[first], target) - target) ** 2
     return error - (match_affine(reference, target) - target) ** 2
 
 
-def _remove_row_offsets(frame: Floats) -> Floats:
+def _remove_row_offsets(frame: F64) -> F64:
     # from this frame alone: what came from the other would favour an output with the other's noise
     rest = _fill(frame) - ndimage.gaussian_filter(_fill(frame), _ROW_SIGMA_PX)
     reach = _OUTLIER * float(rest.std())
     return np.asarray(frame - np.clip(rest, -reach, reach).mean(axis=1, keepdims=True))
 
 
-def _average(maps: Sequence[Floats]) -> Floats:
+def _average(maps: Sequence[F64]) -> F64:
     """Mean of maps pixel by pixel, NaN where none is finite."""
     stack = np.array(maps)
     count = np.isfinite(stack).sum(0)
@@ -214,12 +213,12 @@ def _average(maps: Sequence[Floats]) -> Floats:
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
-def _fill(frame: Floats) -> Floats:
+def _fill(frame: F64) -> F64:
     finite = np.isfinite(frame)
     return np.where(finite, frame, frame[finite].mean() if finite.any() else 0.0)
 
 
-def _block_means(image: Floats) -> Floats:
+def _block_means(image: F64) -> F64:
     """Mean over each of the blocks that the frame is cut into; blocks without a finite pixel are left out."""
     cuts = [np.linspace(0, n, max(1, round(n / _BLOCK_PX)) + 1).astype(int) for n in image.shape]
     blocks = [

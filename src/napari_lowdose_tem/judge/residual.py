@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.particles.find import divide_by_background
 
-Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 _SIDE_PX = 256  # that frames are averaged down to, at least, to be judged
@@ -69,7 +69,7 @@ class Residual:
         to measure them on.
     """
 
-    map: Floats
+    map: F32
     mean: float
     rms: float
     expected_rms: float | None
@@ -136,7 +136,7 @@ def measure_residual(
     )
 
 
-def _expect_rms(raw: Floats) -> float | None:
+def _expect_rms(raw: F32) -> float | None:
     """Noise of a pixel from differences over 2 px in both directions at once, which leave structure out."""
     if min(raw.shape) < 8:
         return None
@@ -145,7 +145,7 @@ def _expect_rms(raw: Floats) -> float | None:
     return math.sqrt(float(np.vdot(known, known)) / known.size) / 2 if known.size else None
 
 
-def _correlate(noise: Floats, finite: Mask) -> npt.NDArray[np.float64]:
+def _correlate(noise: F32, finite: Mask) -> npt.NDArray[np.float64]:
     rows, cols = noise.shape
     found = np.zeros((5, 5))
     whole = bool(finite.all())
@@ -230,7 +230,7 @@ def _join(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _find_structure(rest: Floats, made: Floats) -> _Structure:
+def _find_structure(rest: F32, made: F32) -> _Structure:
     """Look for the output's structure in a residual, and for what the output does not show."""
     finite = np.isfinite(rest)
     level = made[finite].mean() if finite.any() else np.float32(0)
@@ -258,7 +258,7 @@ def _find_structure(rest: Floats, made: Floats) -> _Structure:
     return _Structure(contrast, edges, unseen, _find_dark(noise, coarser))
 
 
-def _measure_shades(noise: Floats, coarser: int) -> tuple[float, float]:
+def _measure_shades(noise: F32, coarser: int) -> tuple[float, float]:
     """Variance of what is as wide as particles in both directions, and its standard error by chance."""
     near, far = (range(a // coarser, b // coarser + 1) for a, b in (_PARTICLE_PX, _WIDE_PX))
     found = min(
@@ -269,12 +269,12 @@ def _measure_shades(noise: Floats, coarser: int) -> tuple[float, float]:
     return float(found), float(noise.var()) / math.sqrt(n)
 
 
-def _lag(noise: Floats, lag: int, axis: int) -> float:
+def _lag(noise: F32, lag: int, axis: int) -> float:
     a, b = (noise[:-lag], noise[lag:]) if axis == 0 else (noise[:, :-lag], noise[:, lag:])
     return float(np.einsum("ij,ij->", a, b)) / a.size
 
 
-def _find_dark(noise: Floats, coarser: int) -> tuple[int, int] | None:
+def _find_dark(noise: F32, coarser: int) -> tuple[int, int] | None:
     """Row and column of a place too dark for noise [px]."""
     blob = ndimage.gaussian_filter(noise, _BLOB_PX / coarser)
     blob -= ndimage.gaussian_filter(noise, _LARGE_PX / coarser)
@@ -286,20 +286,20 @@ def _find_dark(noise: Floats, coarser: int) -> tuple[int, int] | None:
     return ((row + rim) * coarser, (col + rim) * coarser) if is_dark else None
 
 
-def _reduce(frame: Floats, factor: int) -> Floats:
+def _reduce(frame: F32, factor: int) -> F32:
     rows, cols = (n // factor for n in frame.shape)
     blocks = frame[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
     return np.asarray(blocks.mean((1, 3)), np.float32)
 
 
-def _find_film(transmission: Floats, coarser: int) -> Mask:
+def _find_film(transmission: F32, coarser: int) -> Mask:
     smooth = ndimage.gaussian_filter(transmission, _FILM_SIGMA_PX / coarser)
     third, high = np.percentile(smooth, (75, 95))
     depth = min(_MOST_FILM, max(_FILM, _NOISY_FILM * float(high - third)))
     return np.asarray(~ndimage.maximum_filter(smooth < 1 - depth, 2 * _BESIDE_PX // coarser + 1))
 
 
-def _remove_grey(noise: Floats, made: Floats, near: Mask) -> Floats:
+def _remove_grey(noise: F32, made: F32, near: Mask) -> F32:
     """Take out what depends on the output's grey alone, as a parabola.
 
     It is fitted to means of blocks: pixel by pixel an output goes with the noise it follows.
@@ -317,7 +317,7 @@ def _remove_grey(noise: Floats, made: Floats, near: Mask) -> Floats:
     return noise
 
 
-def _measure_share(noise: Floats, structure: Floats, near: Mask, film: Mask, far_px: int) -> _Share | None:
+def _measure_share(noise: F32, structure: F32, near: Mask, film: Mask, far_px: int) -> _Share | None:
     """Measure the residual along a structure.
 
     What goes with the output on bare film, where there is nothing but followed noise, is taken off.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from napari_lowdose_tem.image import F32
 
 
 class RecursiveAverage:
@@ -27,8 +27,8 @@ class RecursiveAverage:
         if not (math.isfinite(time_constant_s) and time_constant_s >= 0):
             raise ValueError(f"average over {time_constant_s:g} s; give 0 (none) or a time in seconds")
         self._time_constant_s = time_constant_s
-        self._sum: Floats | None = None
-        self._weight: Floats | float = 0.0
+        self._sum: F32 | None = None
+        self._weight: F32 | float = 0.0
         self._last_s = 0.0
 
     def add(self, frame: npt.NDArray[Any], recorded_s: float) -> npt.NDArray[Any]:

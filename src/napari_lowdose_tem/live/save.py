@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import READABLE_SUFFIXES, write
 from napari_lowdose_tem.io.output import replacing, write_text
 from napari_lowdose_tem.io.zarr_store import ZarrStore
 from napari_lowdose_tem.network.scaling import Scaling
-
-Floats = npt.NDArray[np.float32]
 
 _COLUMNS = ("frame", "source", "saved", "latency_ms")
 _ENDLESS = 2**31 - 1  # frames no series has

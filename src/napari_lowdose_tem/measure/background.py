@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.errors import estimate_covariance
 from napari_lowdose_tem.measure.fit_result import RefusedError
 from napari_lowdose_tem.measure.measurement import Background
 from napari_lowdose_tem.measure.profile import Profile, measure_inflation
 
-Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _LEAST_SAMPLES = 8
@@ -27,7 +27,7 @@ class Known:
     """Background that was measured beforehand: level at the middle and slope, with their covariance."""
 
     background: Background
-    covariance: Floats
+    covariance: F64
 
 
 def take_part(profile: Profile, segments: Sequence[tuple[float, float]]) -> Profile:
@@ -52,7 +52,7 @@ def take_part(profile: Profile, segments: Sequence[tuple[float, float]]) -> Prof
     return replace(profile, intensity=intensity)
 
 
-def find_background(profile: Profile, segments: Sequence[tuple[float, float]]) -> tuple[Floats, Known | None]:
+def find_background(profile: Profile, segments: Sequence[tuple[float, float]]) -> tuple[F64, Known | None]:
     """Background at every sample, and what is known of it where the user marked some."""
     x = profile.position - profile.length / 2
     known = None
@@ -100,9 +100,7 @@ def fit_level(profile: Profile, inside: Mask, segments: tuple[tuple[float, float
     return Known(Background(level, math.sqrt(covariance[0, 0]), slope, segments), covariance)
 
 
-def find_segments(
-    profile: Profile, centers: Floats, radii: Floats, blur: float
-) -> tuple[tuple[float, float], ...]:
+def find_segments(profile: Profile, centers: F64, radii: F64, blur: float) -> tuple[tuple[float, float], ...]:
     """Stretches of the line beyond all particles [unit]."""
     beyond = mark_background(profile, centers, radii, blur)
     edges = np.flatnonzero(np.diff(np.r_[False, beyond, False].astype(int)))
@@ -112,7 +110,7 @@ def find_segments(
     )
 
 
-def mark_background(profile: Profile, centers: Floats, radii: Floats, blur: float) -> Mask:
+def mark_background(profile: Profile, centers: F64, radii: F64, blur: float) -> Mask:
     """Mark the samples beyond all particles, (n,)."""
     distance = np.abs(profile.position[:, None] - centers)
     return np.asarray((distance > _BEYOND * radii + 2 * blur).all(1) & np.isfinite(profile.intensity))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.background import Known, find_segments, fit_level, mark_background
 from napari_lowdose_tem.measure.errors import estimate_covariance
@@ -15,7 +16,6 @@ from napari_lowdose_tem.measure.fit_result import Fitted, RefusedError
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Profile, measure_inflation
 
-Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 WINDOW = 0.8
@@ -23,7 +23,7 @@ WINDOW = 0.8
 
 
 def fit_arcs(
-    profile: Profile, start: guess.Start, base: Floats, known: Known | None, options: FitOptions
+    profile: Profile, start: guess.Start, base: F64, known: Known | None, options: FitOptions
 ) -> Fitted:
     """Fit the points near each centre by a parabola, the background beforehand."""
     centers, radii = start.centers.copy(), start.radii.copy()
@@ -83,8 +83,8 @@ def fit_arcs(
 
 
 def _fit_arcs_on(
-    profile: Profile, base: Floats, centers: Floats, radii: Floats, model: str, rounds: int = 12
-) -> tuple[Floats, Floats]:
+    profile: Profile, base: F64, centers: F64, radii: F64, model: str, rounds: int = 12
+) -> tuple[F64, F64]:
     new_centers, new_radii = centers.copy(), radii.copy()
     for i in range(len(centers)):
         for _ in range(rounds):
@@ -108,12 +108,12 @@ class _Arc:
     model: str
     inside: Mask
     around: float
-    coefficients: Floats
-    design: Floats
-    residuals: Floats
+    coefficients: F64
+    design: F64
+    residuals: F64
 
     @classmethod
-    def take(cls, profile: Profile, base: Floats, center: float, radius: float, model: str) -> _Arc:
+    def take(cls, profile: Profile, base: F64, center: float, radius: float, model: str) -> _Arc:
         inside = (np.abs(profile.position - center) <= WINDOW * radius) & np.isfinite(profile.intensity)
         if inside.sum() < 4:
             raise RefusedError(
@@ -154,7 +154,7 @@ class _Arc:
         peak = math.sqrt(a - b**2 / (4 * c))
         return float(-math.expm1(-peak) if self.model == "exponential" else peak)
 
-    def covariance(self, inflation: float) -> tuple[Floats, float]:
+    def covariance(self, inflation: float) -> tuple[F64, float]:
         """Of centre and radius, and the degrees of freedom."""
         if len(self.residuals) <= 3:
             raise RefusedError("too few samples near the centre for an error")
@@ -169,7 +169,7 @@ class _Arc:
         )
         return slope @ own @ slope.T, dof
 
-    def curve(self, position: Floats, base: Floats) -> Floats:
+    def curve(self, position: F64, base: F64) -> F64:
         u = position - self.around
         a, b, c = self.coefficients
         root = np.sqrt(np.maximum(a + b * u + c * u**2, 0))

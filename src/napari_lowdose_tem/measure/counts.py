@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.camera.streaks import measure_streaks
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.fit_result import LEAST_SIGNIFICANCE
 from napari_lowdose_tem.measure.profile import Line, sample_line
 from napari_lowdose_tem.measure.sphere_fit import guess_values
 from napari_lowdose_tem.measure.sphere_window import SphereFit, Window, conclude, invert
-
-Floats = npt.NDArray[np.float64]
 
 BLUR_PX = 1.1
 """Gaussian σ of optics, camera and pixel [px], for raw frames, in which no blur can be seen."""
@@ -75,7 +74,7 @@ def fit_counts(
     if streaks.along_columns:
         return _fit_turned(counts, line, pixel_size_nm, counts_per_electron, start, blur_px)
     profile = sample_line(counts, line, pixel_size_nm)
-    first: Floats | str
+    first: F64 | str
     if start is not None and not start.refused:
         place = [start.row_px * profile.pixel_size[0], start.col_px * profile.pixel_size[1]]
         first = np.array([*place, start.diameter / 2, -math.log(start.t_min), 0, 0, 0, 0])
@@ -149,19 +148,19 @@ class _Likelihood:
     """Counts around a particle as Poisson numbers of correlated lines; `whiten` inverts the correlation."""
 
     window: Window
-    whiten: Floats
+    whiten: F64
 
-    def misfit(self, values: Floats, weight: Floats) -> float:
+    def misfit(self, values: F64, weight: F64) -> float:
         """Squares of the errors over the weights' variances, whitened."""
         errors = (self.window.pixels - self.window.model(values)) * weight
         return float(np.sum(errors * (errors @ self.whiten)))
 
-    def choose(self, found: list[Floats]) -> Floats:
+    def choose(self, found: list[F64]) -> F64:
         """Return the values of least misfit, all by the same weights."""
         weight = self.window.weigh(found[0])
         return min(found, key=lambda values: self.misfit(values, weight))
 
-    def is_ambiguous(self, found: list[Floats], best: Floats, dispersion: float) -> bool:
+    def is_ambiguous(self, found: list[F64], best: F64, dispersion: float) -> bool:
         """Whether another sphere explains the counts about as well."""
         weight = self.window.weigh(best)
         least = self.misfit(best, weight)
@@ -172,12 +171,12 @@ class _Likelihood:
                 return True
         return False
 
-    def maximise(self, first: Floats, free: Floats = _FREE, weight: Floats | None = None) -> Floats:
+    def maximise(self, first: F64, free: F64 = _FREE, weight: F64 | None = None) -> F64:
         """Fisher scoring with damping over the `free` parameters; with a given weight, least squares."""
         window, values, damping = self.window, first.copy(), 1e-3
         reach = 1.5 * first[_RADIUS]
 
-        def limit(trial: Floats) -> Floats:
+        def limit(trial: F64) -> F64:
             trial[:2] = np.clip(trial[:2], first[:2] - reach, first[:2] + reach)
             trial[2] = np.clip(trial[2], 0.75 * window.pixel, 2.2 * first[2])
             trial[3] = np.clip(trial[3], 0.01, _MOST_CONTRAST)
@@ -209,13 +208,13 @@ class _Likelihood:
                 break
         return values
 
-    def find_interval(self, best: Floats, dispersion: float) -> tuple[float, float]:
+    def find_interval(self, best: F64, dispersion: float) -> tuple[float, float]:
         """Radii at which the misfit, least over all else, is 1.96² dispersions above its least."""
         weight = self.window.weigh(best)
         others = _FREE[_FREE != _RADIUS]
         least = self.misfit(best, weight)
 
-        def rise(radius: float, values: Floats) -> tuple[float, Floats]:
+        def rise(radius: float, values: F64) -> tuple[float, F64]:
             values = values.copy()
             values[_RADIUS] = radius
             values = self.maximise(values, others, weight)

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F64, Image
 from napari_lowdose_tem.measure.sphere import model_disc
-
-Floats = npt.NDArray[np.float64]
 
 _MOST_LAGS = 12
 _BLOCK_PX = 4
@@ -35,9 +33,7 @@ class SphereErrors:
     diameter: float
 
 
-def estimate_covariance(
-    jacobian: Floats, residuals: Floats, least_inflation: float = 1.0
-) -> tuple[Floats, float]:
+def estimate_covariance(jacobian: F64, residuals: F64, least_inflation: float = 1.0) -> tuple[F64, float]:
     """Covariance of least-squares parameters, inflated by the correlation of the residuals.
 
     Parameters
@@ -100,7 +96,7 @@ def bound_spheres(
     noise: float,
     *,
     poisson: bool = False,
-) -> Floats:
+) -> F64:
     """Cramér–Rao bound of spheres in a row on a level background, from a whole frame of independent pixels.
 
     Places, radii, contrasts and background are unknown, the blur known. Of spheres that touch or overlap
@@ -135,7 +131,7 @@ def bound_spheres(
     along = np.arange(math.floor(first / pixel), math.ceil(last / pixel) + 1) * pixel
     times = np.where(across > 0, 2.0, 1.0)[:, None]
 
-    def disc(sphere: Floats) -> Floats:
+    def disc(sphere: F64) -> F64:
         x, r, k = sphere.tolist()
         return np.asarray(model_disc(np.hypot(across[:, None], along - x), r, k, sigma, pixel))
 

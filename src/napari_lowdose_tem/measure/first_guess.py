@@ -10,12 +10,10 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage, optimize
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.profile import Profile
-
-Floats = npt.NDArray[np.float64]
 
 _SAMPLES = 96
 _PLACES, _RADII = 36, 9
@@ -38,12 +36,12 @@ _ENDS = 0.12  # of the line, at either end
 class Start:
     """Spheres to start from: places and radii [unit], K."""
 
-    centers: Floats
-    radii: Floats
-    contrasts: Floats
+    centers: F64
+    radii: F64
+    contrasts: F64
 
 
-def guess_background(profile: Profile) -> Floats:
+def guess_background(profile: Profile) -> F64:
     """Line through the medians of both ends of the profile, at every sample [intensity]."""
     position, intensity = profile.position, profile.intensity
     n = max(3, round(_ENDS * len(position)))
@@ -66,7 +64,7 @@ class Starts:
         At every sample (n,) [intensity], positive.
     """
 
-    def __init__(self, profile: Profile, background: Floats) -> None:
+    def __init__(self, profile: Profile, background: F64) -> None:
         self._position, self._y = _thin_out(profile.position, _take_log(profile, background))
         length = profile.length
         smallest = min(_SMALLEST_RADIUS_PX * profile.pixel, 0.1 * length)
@@ -132,7 +130,7 @@ class Starts:
                 chosen.append(start)
         return chosen
 
-    def _model(self, values: Floats) -> Floats:
+    def _model(self, values: F64) -> F64:
         """Logarithm of each sphere's image (starts, spheres, samples) of place, log radius and K."""
         radius = np.exp(values[:, :, 1, None])
         edges = self._position + self._step * np.array([[-0.5], [0.5]])
@@ -205,7 +203,7 @@ def _is_alike(start: Start, other: Start) -> bool:
     return bool((apart < _ALIKE * start.radii).all())
 
 
-def measure_noise(values: Floats) -> float:
+def measure_noise(values: F64) -> float:
     """Robust white noise of evenly spaced samples from their fourth differences, r.m.s."""
     values = values[np.isfinite(values)]
     if len(values) < 8:
@@ -213,12 +211,12 @@ def measure_noise(values: Floats) -> float:
     return float(np.median(np.abs(np.diff(values, 4))) / 0.6745 / np.sqrt(70))
 
 
-def _take_log(profile: Profile, background: Floats) -> Floats:
+def _take_log(profile: Profile, background: F64) -> F64:
     transmission = profile.intensity / background
     return np.asarray(-np.log(np.maximum(transmission, _LOWEST)))
 
 
-def _thin_out(position: Floats, y: Floats) -> tuple[Floats, Floats]:
+def _thin_out(position: F64, y: F64) -> tuple[F64, F64]:
     block = -(-len(y) // _SAMPLES)
     n = len(y) // block
     finite = np.isfinite(y[: n * block]).reshape(n, block)
@@ -228,5 +226,5 @@ def _thin_out(position: Floats, y: Floats) -> tuple[Floats, Floats]:
     return position[: n * block].reshape(n, block).mean(1)[kept], mean
 
 
-def _solve(atoms: Floats, y: Floats) -> Floats:
+def _solve(atoms: F64, y: F64) -> F64:
     return np.asarray(optimize.nnls(atoms.T, y)[0])

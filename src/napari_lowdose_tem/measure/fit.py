@@ -7,9 +7,9 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.background import Known, find_background, take_part
 from napari_lowdose_tem.measure.central_fit import fit_arcs
@@ -26,8 +26,6 @@ from napari_lowdose_tem.measure.full_fit import NETWORK_BLUR_PX, fit_full, model
 from napari_lowdose_tem.measure.measurement import FitOptions, Measurement, Particle
 from napari_lowdose_tem.measure.profile import Profile
 from napari_lowdose_tem.measure.widths import measure_edge, measure_pseudo_diameter
-
-Floats = npt.NDArray[np.float64]
 
 _MOST_SUGGESTED = 4
 _GAIN = 0.6  # one sphere more must leave less than this of the misfit
@@ -93,7 +91,7 @@ def suggest_particles(profile: Profile, options: FitOptions | None = None) -> in
 
 
 def _count(
-    profile: Profile, base: Floats, known: Known | None, options: FitOptions
+    profile: Profile, base: F64, known: Known | None, options: FitOptions
 ) -> tuple[int, Fitted | None]:
     """Fit one sphere more as long as that explains most of what was left."""
     starts, noise = guess.Starts(profile, base), guess.measure_noise(profile.intensity / base)
@@ -172,7 +170,7 @@ def _measure(profile: Profile, options: FitOptions, raw_noise: float | None) -> 
 
 def _measure_count(
     profile: Profile,
-    base: Floats,
+    base: F64,
     known: Known | None,
     options: FitOptions,
     raw_noise: float | None,

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.measurement import Background
-
-Floats = npt.NDArray[np.float64]
 
 LEAST_SIGNIFICANCE = 4.0
 """Of a dip, to be there: its depth over its error, as a matched filter sees it."""
@@ -31,18 +30,18 @@ class RefusedError(ValueError):
 class Fitted:
     """Parameters of the spheres with their covariance; what differs between the models ends here."""
 
-    centers: Floats
-    radii: Floats
-    contrasts: Floats
+    centers: F64
+    radii: F64
+    contrasts: F64
     sigma: float | None
     background: Background
-    covariance: Floats  # of (center, radius) of the spheres in turn
-    contrast_se: Floats | None
+    covariance: F64  # of (center, radius) of the spheres in turn
+    contrast_se: F64 | None
     dof: float
-    significance: Floats
-    base: Floats  # background at the samples
-    position: Floats
-    curve: Floats
+    significance: F64
+    base: F64  # background at the samples
+    position: F64
+    curve: F64
     used: npt.NDArray[np.bool_]
     misfit: float = 0.0  # r.m.s., of the background
     notes: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.background import Known, find_segments
 from napari_lowdose_tem.measure.errors import estimate_covariance
@@ -16,8 +17,6 @@ from napari_lowdose_tem.measure.fit_result import SMALLEST_RADIUS_PX, Fitted, Re
 from napari_lowdose_tem.measure.measurement import Background, FitOptions
 from napari_lowdose_tem.measure.profile import Profile, measure_inflation
 from napari_lowdose_tem.measure.sphere import OVERSAMPLING, model_line
-
-Floats = npt.NDArray[np.float64]
 
 NETWORK_BLUR_PX = 1.4
 """Gaussian σ of edges in enhanced frames [px]."""
@@ -44,7 +43,7 @@ def fit_full(profile: Profile, start: guess.Start, known: Known | None, options:
     unit = level or 1.0
     stretched = not options.offset_known
 
-    def split(values: Floats) -> tuple[Floats, Floats, Floats, float, float, float, float]:
+    def split(values: F64) -> tuple[F64, F64, F64, float, float, float, float]:
         spheres = values[: 3 * count].reshape(count, 3)
         sigma, height, slope = math.exp(values[3 * count]), values[3 * count + 1], values[3 * count + 2]
         stretch = math.exp(values[3 * count + 3]) if stretched else 1.0
@@ -52,15 +51,15 @@ def fit_full(profile: Profile, start: guess.Start, known: Known | None, options:
             spheres[:, 0], np.exp(spheres[:, 1]), np.exp(spheres[:, 2]), sigma, height, slope, stretch
         )  # fmt: skip
 
-    def model(values: Floats) -> Floats:
+    def model(values: F64) -> F64:
         centers, radii, contrasts, sigma, height, slope, stretch = split(values)
         transmission = model_profile(profile, profile.position, centers, radii, contrasts, sigma)
         return np.asarray((height + slope * x) * (1 - stretch * (1 - transmission)))
 
-    def misfit(values: Floats) -> Floats:
+    def misfit(values: F64) -> F64:
         return np.asarray((model(values)[finite] * unit - data) / unit)
 
-    def derive(values: Floats) -> Floats:
+    def derive(values: F64) -> F64:
         # background and slope enter linearly
         jacobian = np.empty((len(data), len(values)))
         at = misfit(values)
@@ -80,11 +79,11 @@ def fit_full(profile: Profile, start: guess.Start, known: Known | None, options:
     # and diameter apart
     prior = _NETWORK_NOISE / _NETWORK_BLUR_SPREAD if options.is_enhanced else 0.0
 
-    def misfit_and_prior(values: Floats) -> Floats:
+    def misfit_and_prior(values: F64) -> F64:
         blur = values[3 * count] - math.log(NETWORK_BLUR_PX * pixel)
         return np.append(misfit(values), prior * blur)
 
-    def derive_all(values: Floats) -> Floats:
+    def derive_all(values: F64) -> F64:
         return np.vstack([derive(values), prior * (np.arange(len(values)) == 3 * count)])
 
     low_sigma, high_sigma = (
@@ -170,10 +169,10 @@ def fit_full(profile: Profile, start: guess.Start, known: Known | None, options:
 
 def model_profile(
     profile: Profile,
-    position: Floats,
-    centers: Sequence[float] | Floats,
-    radii: Sequence[float] | Floats,
-    contrasts: Sequence[float] | Floats,
+    position: F64,
+    centers: Sequence[float] | F64,
+    radii: Sequence[float] | F64,
+    contrasts: Sequence[float] | F64,
     sigma: float,
     oversampling: int = OVERSAMPLING,
 ) -> npt.NDArray[np.floating[Any]]:
@@ -186,13 +185,13 @@ def model_profile(
 
 def _weigh_dips(
     profile: Profile,
-    centers: Floats,
-    radii: Floats,
-    contrasts: Floats,
+    centers: F64,
+    radii: F64,
+    contrasts: F64,
     sigma: float,
     scatter: float,
     inflation: float,
-) -> Floats:
+) -> F64:
     """Depth of each dip over its standard error, as a matched filter sees it."""
     dips = [
         1 - model_profile(profile, profile.position, (c,), (r,), (k,), sigma)
@@ -203,12 +202,12 @@ def _weigh_dips(
 
 
 def _check_bounds(
-    values: Floats,
+    values: F64,
     low: Sequence[float],
     high: Sequence[float],
     count: int,
     sigma: float,
-    radii: Floats,
+    radii: F64,
     low_sigma: float,
 ) -> None:
     span = np.subtract(high, low)

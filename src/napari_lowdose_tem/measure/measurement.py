@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from napari_lowdose_tem.image import F64
 
 MODELS = ("full", "exponential", "paper")
 RULES = ("fraction", "first_crossing")
@@ -114,8 +114,8 @@ class Measurement:
     margin_se: float | None = None
     refused: str = ""
     notes: tuple[str, ...] = ()
-    position: Floats = field(default_factory=lambda: _NONE)
-    curve: Floats = field(default_factory=lambda: _NONE)
+    position: F64 = field(default_factory=lambda: _NONE)
+    curve: F64 = field(default_factory=lambda: _NONE)
     used: npt.NDArray[np.bool_] = field(default_factory=lambda: _NONE.astype(bool))
 
     @property

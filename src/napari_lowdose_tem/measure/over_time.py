@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F64, Image
 from napari_lowdose_tem.io.output import write_text
 from napari_lowdose_tem.measure.errors import measure_raw_noise, read_raw_noise
 from napari_lowdose_tem.measure.fit import fit_profile, suggest_particles
 from napari_lowdose_tem.measure.measurement import FitOptions, Measurement
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
-
-Floats = npt.NDArray[np.float64]
 
 _BLOCK = 16  # frames read at once
 _ASKED = 9  # frames that decide how many particles there are
@@ -56,17 +54,17 @@ class OverTime:
 
     unit: str
     frames: npt.NDArray[np.int64]
-    time_s: Floats | None
-    position: Floats
+    time_s: F64 | None
+    position: F64
     kymograph: npt.NDArray[np.float32]
-    center: Floats
-    center_se: Floats
-    diameter: Floats
-    diameter_se: Floats
-    separation: Floats
-    separation_se: Floats
-    margin: Floats
-    shift_px: Floats
+    center: F64
+    center_se: F64
+    diameter: F64
+    diameter_se: F64
+    separation: F64
+    separation_se: F64
+    margin: F64
+    shift_px: F64
     refused: tuple[str, ...]
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
@@ -265,7 +263,7 @@ class _Drift:
         self._sides = [min(side, n) for n in shape]
         self._shape = shape
         self._shift = np.zeros(2)
-        self._mean: Floats | None = None
+        self._mean: F64 | None = None
 
     def follow(self, frame: npt.NDArray[Any]) -> tuple[float, float]:
         """Return how far the frame lies off the first one, rows and columns [px]."""
@@ -282,7 +280,7 @@ class _Drift:
         self._mean = (1 - _RENEWAL) * self._mean + _RENEWAL * window
         return float(self._shift[0]), float(self._shift[1])
 
-    def _cut(self, frame: npt.NDArray[Any]) -> Floats:
+    def _cut(self, frame: npt.NDArray[Any]) -> F64:
         """Window of fixed size around the line where it is now; beyond the rim, the rim goes on."""
         low = [m + s - side / 2 for m, s, side in zip(self._middle, self._shift, self._sides, strict=True)]
         whole = [math.floor(v) for v in low]

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.outliers import find_hot
-
-Floats = npt.NDArray[np.float64]
 
 SHORTEST_PX = 8.0
 _REACH_PX = 12  # a cubic spline's coefficients forget what is farther away
@@ -69,8 +68,8 @@ class Profile:
     column) [unit/px], `width` [unit]; `shape` of the frame (rows, columns) [px]. `hot` pixels were left out.
     """
 
-    position: Floats
-    intensity: Floats
+    position: F64
+    intensity: F64
     unit: str
     width: float
     line: Line
@@ -214,21 +213,21 @@ def measure_inflation(profile: Profile) -> float:
     return float(max(1.0, 1 + 2 * sum(lags)))
 
 
-def _kernel(distance: Floats) -> Floats:
+def _kernel(distance: F64) -> F64:
     """Cardinal cubic spline at distances [px]."""
     x, values = _tabulate_kernel()
     return np.interp(np.abs(distance), x, values, right=0.0)
 
 
 @lru_cache
-def _tabulate_kernel() -> tuple[Floats, Floats]:
+def _tabulate_kernel() -> tuple[F64, F64]:
     impulse = np.zeros(4 * _KERNEL_PX + 1)
     impulse[2 * _KERNEL_PX] = 1
     x = np.linspace(0, _KERNEL_PX, 64 * _KERNEL_PX + 1)
     return x, ndimage.map_coordinates(impulse, [x + 2 * _KERNEL_PX], order=3, mode="nearest")
 
 
-def _interpolate(pixels: npt.NDArray[Any], places: Floats) -> tuple[Floats, int]:
+def _interpolate(pixels: npt.NDArray[Any], places: F64) -> tuple[F64, int]:
     """Cubic-spline values at (2, …) rows and columns [px], and how many hot pixels were left out.
 
     NaN where pixels are missing, hot or not finite.
@@ -250,7 +249,7 @@ def _interpolate(pixels: npt.NDArray[Any], places: Floats) -> tuple[Floats, int]
     return np.where(outside, np.nan, values), int(hot.sum())
 
 
-def _mark_near(places: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def _mark_near(places: F64, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Pixels of a frame that a spline's values at `places` [px] rest on most."""
     near = np.zeros(shape, bool)
     rows, cols = np.floor(places).astype(int)

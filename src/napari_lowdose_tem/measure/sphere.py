@@ -11,12 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
+from napari_lowdose_tem.image import AnyFloat
 
 OVERSAMPLING = 6
 _NODES = 13
@@ -26,7 +24,7 @@ _LONG = 600  # cells of a kernel
 
 
 def model_line(
-    position: Floats,
+    position: AnyFloat,
     centers: Sequence[float],
     radii: Sequence[float],
     contrasts: Sequence[float],
@@ -34,7 +32,7 @@ def model_line(
     width: float = 0.0,
     oversampling: int = OVERSAMPLING,
     across_excess: float = 0.0,
-) -> Floats:
+) -> AnyFloat:
     """Transmission along a line through the centres of spheres.
 
     Parameters
@@ -72,7 +70,7 @@ def model_line(
     return 1 - _convolve(loss, kernel / kernel.sum())[::oversampling]
 
 
-def _convolve(values: Floats, kernel: Floats) -> Floats:
+def _convolve(values: AnyFloat, kernel: AnyFloat) -> AnyFloat:
     if len(kernel) < _LONG:
         return np.convolve(values, kernel, "valid")
     # long lines allow wide blurs, whose sums would take minutes
@@ -81,7 +79,7 @@ def _convolve(values: Floats, kernel: Floats) -> Floats:
     return np.asarray(fftconvolve(values, kernel, "valid"))
 
 
-def _mean_chords(edges: Floats, radius: float, across: Floats, step: float) -> Floats:
+def _mean_chords(edges: AnyFloat, radius: float, across: AnyFloat, step: float) -> AnyFloat:
     """Mean over cells of √(r² - x² - y²)/r, (nodes y, cells), by its antiderivative."""
     inner = np.sqrt(np.maximum(radius**2 - across**2, 0.0))[:, None]
     x = np.clip(edges, -inner, inner)
@@ -92,7 +90,7 @@ def _mean_chords(edges: Floats, radius: float, across: Floats, step: float) -> F
     return np.asarray(np.diff(area, axis=1) / (step * radius))
 
 
-def _place_nodes(sigma: float, width: float) -> tuple[Floats, Floats]:
+def _place_nodes(sigma: float, width: float) -> tuple[AnyFloat, AnyFloat]:
     """Distances from the line and weights for a Gaussian blur and the line's width; symmetric ones once."""
     nodes, weights = _hermite()
     if width <= 0:
@@ -103,25 +101,25 @@ def _place_nodes(sigma: float, width: float) -> tuple[Floats, Floats]:
     return across.ravel(), (_fold(shares)[:, None] * weights).ravel()
 
 
-def _fold(weights: Floats) -> Floats:
+def _fold(weights: AnyFloat) -> AnyFloat:
     half = weights[: len(weights) // 2 + 1].copy()
     half[:-1] *= 2
     return half
 
 
 @lru_cache
-def _hermite() -> tuple[Floats, Floats]:
+def _hermite() -> tuple[AnyFloat, AnyFloat]:
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     return nodes, weights / weights.sum()
 
 
 @lru_cache
-def _legendre() -> tuple[Floats, Floats]:
+def _legendre() -> tuple[AnyFloat, AnyFloat]:
     nodes, weights = np.polynomial.legendre.leggauss(_MOST_OFFSETS)
     return nodes, weights / weights.sum()
 
 
-def model_disc(distance: Floats, radius: float, contrast: float, sigma: float, step: float) -> Floats:
+def model_disc(distance: AnyFloat, radius: float, contrast: float, sigma: float, step: float) -> AnyFloat:
     """Transmission of one sphere at distances from its centre, any shape [the unit of `radius`].
 
     `step` is the pixel [the same unit]; between samples of a sixth of it is interpolated.

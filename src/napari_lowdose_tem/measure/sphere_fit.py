@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
 from napari_lowdose_tem.measure.fit import fit_profile
@@ -20,8 +21,6 @@ from napari_lowdose_tem.measure.fit_result import RefusedError
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
 from napari_lowdose_tem.measure.sphere_window import SphereFit, Window, conclude, invert
-
-Floats = npt.NDArray[np.float64]
 
 _ODD_INFLATION, _ODD = 1.5, 0.01  # structure left by the sphere that is worth telling
 
@@ -114,7 +113,7 @@ def snap_to_center(
     return moved
 
 
-def _start_values(profile: Profile, options: FitOptions) -> Floats | str:
+def _start_values(profile: Profile, options: FitOptions) -> F64 | str:
     """Values to start from by the profile's own fit, or its reason for not giving any."""
     found = fit_profile(profile, options)
     if found.refused or not found.background:
@@ -127,7 +126,7 @@ def _start_values(profile: Profile, options: FitOptions) -> Floats | str:
     return np.array([*place, particle.diameter / 2, contrast, sigma, found.background.level, 0, 0])
 
 
-def guess_values(profile: Profile) -> Floats | str:
+def guess_values(profile: Profile) -> F64 | str:
     """Guess the values of `Window.model` from a noisy profile, or say why not; blur and background stay 0."""
     if not np.isfinite(profile.intensity).all():
         return "pixels without a value on the line; draw it beside them"
@@ -144,17 +143,17 @@ def guess_values(profile: Profile) -> Floats | str:
     return np.array([*place, start.radii[0], contrast, 0, 0, 0, 0])
 
 
-def _fit_squares(window: Window, first: Floats) -> Floats:
+def _fit_squares(window: Window, first: F64) -> F64:
     from scipy.optimize import least_squares
 
     level = float(np.median(window.pixels[window.kept])) if not first[5] > 0 else float(first[5])
 
-    def unfold(v: Floats) -> Floats:
+    def unfold(v: F64) -> F64:
         return np.array(
             [v[0], v[1], math.exp(v[2]), math.exp(v[3]), math.exp(v[4]), v[5] * level, v[6], v[7]]
         )
 
-    def misfit(v: Floats) -> Floats:
+    def misfit(v: F64) -> F64:
         return np.asarray((window.model(unfold(v)) - window.pixels)[window.kept] / level)
 
     p = window.pixel

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_lowdose_tem.camera.streaks import WHITE, Streaks
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.fit_result import LEAST_SIGNIFICANCE, MOST_ERROR
 from napari_lowdose_tem.measure.outliers import find_hot
 from napari_lowdose_tem.measure.profile import Profile
 from napari_lowdose_tem.measure.sphere import model_disc
-
-Floats = npt.NDArray[np.float64]
 
 _REACH = 1.6  # radii
 _MARGIN_PX = 5
@@ -90,16 +89,16 @@ class SphereFit:
 class Window:
     """Pixels around a particle with their places [unit]; `kept` are those that count."""
 
-    pixels: Floats
-    rows: Floats
-    cols: Floats
+    pixels: F64
+    rows: F64
+    cols: F64
     kept: npt.NDArray[np.bool_]
     pixel: float
     scale: float
     read: float = 0.0  # variance of a pixel beyond its mean
 
     @classmethod
-    def around(cls, frame: npt.NDArray[Any], profile: Profile, values: Floats, scale: float = 1.0) -> Window:
+    def around(cls, frame: npt.NDArray[Any], profile: Profile, values: F64, scale: float = 1.0) -> Window:
         """Cut the window around the sphere of `values` out of a frame, its pixels over `scale`."""
         row_size, col_size = profile.pixel_size
         reach = _REACH * values[2] + _MARGIN_PX * profile.pixel
@@ -117,31 +116,31 @@ class Window:
         kept = near & np.isfinite(part) & ~find_hot(part)
         return cls(np.nan_to_num(part), rows, cols, kept, profile.pixel, scale)
 
-    def moved(self, frame: npt.NDArray[Any], profile: Profile, values: Floats) -> Window:
+    def moved(self, frame: npt.NDArray[Any], profile: Profile, values: F64) -> Window:
         """Cut the window anew, around other values."""
         return Window.around(frame, profile, values, self.scale)
 
-    def model(self, values: Floats) -> Floats:
+    def model(self, values: F64) -> F64:
         """Return the frame of `values`: row, column, radius, K, blur [unit], level, its slopes [1/unit]."""
         return self.background(values) * self.transmission(values)
 
-    def background(self, values: Floats) -> Floats:
+    def background(self, values: F64) -> F64:
         """Return the frame without the sphere."""
         return np.asarray(
             values[5] * (1 + values[6] * (self.rows - values[0]) + values[7] * (self.cols - values[1]))
         )
 
-    def transmission(self, values: Floats) -> Floats:
+    def transmission(self, values: F64) -> F64:
         """Return the sphere's transmission."""
         row, col, radius, contrast, sigma = values[:5]
         distance = np.hypot(self.rows - row, self.cols - col)
         return model_disc(distance.ravel(), radius, contrast, sigma, self.pixel).reshape(distance.shape)
 
-    def dip(self, values: Floats) -> Floats:
+    def dip(self, values: F64) -> F64:
         """Return what the sphere takes away."""
         return self.background(values) * (1 - self.transmission(values))
 
-    def steps(self, values: Floats) -> Floats:
+    def steps(self, values: F64) -> F64:
         """Return steps to take derivatives by."""
         tilt = 1e-3 / (_REACH * values[2])
         return np.array(
@@ -149,14 +148,14 @@ class Window:
              1e-3 * values[5], tilt, tilt]
         )  # fmt: skip
 
-    def slope(self, values: Floats) -> Floats:
+    def slope(self, values: F64) -> F64:
         """Return the derivatives of the model by its values, (8, pixels)."""
         moves = np.diag(self.steps(values))
         return np.stack(
             [(self.model(values + m) - self.model(values - m)).ravel() / (2 * m.max()) for m in moves]
         )
 
-    def find_neighbours(self, values: Floats) -> npt.NDArray[np.bool_]:
+    def find_neighbours(self, values: F64) -> npt.NDArray[np.bool_]:
         """Pixels beyond the particle that are too dark for background."""
         misfit = np.where(self.kept, self.pixels - self.model(values), 0.0)
         smooth = ndimage.uniform_filter(misfit, 3)
@@ -165,12 +164,12 @@ class Window:
         dark = beyond & (smooth < -_OUTLIER * scatter) & (smooth < -0.02 * values[5])
         return np.asarray(ndimage.binary_dilation(dark, iterations=2) & beyond) if dark.any() else dark
 
-    def weigh(self, values: Floats) -> Floats:
+    def weigh(self, values: F64) -> F64:
         """Return one over the standard deviation, 0 where a pixel does not count."""
         variance = np.maximum(self.model(values), 1e-3 * abs(values[5])) + self.read
         return np.where(self.kept, 1 / np.sqrt(variance), 0.0)
 
-    def inflation(self, values: Floats, streaks: Streaks = WHITE) -> float:
+    def inflation(self, values: F64, streaks: Streaks = WHITE) -> float:
         """Noise of block means times their side over that of white pixels or of given streaks, at least 1."""
         misfit = np.where(self.kept, (self.pixels - self.model(values)) * self.weigh(values), np.nan)
         means = _average_blocks(misfit)
@@ -184,13 +183,13 @@ class Window:
         expected = single * math.sqrt(1 + shared) / _BLOCK_PX
         return max(1.0, float(np.sqrt(np.mean(means**2))) / expected)
 
-    def structure(self, values: Floats) -> float:
+    def structure(self, values: F64) -> float:
         """Return what the sphere leaves of the pixels, their noise averaged away (r.m.s. of block means)."""
         means = _average_blocks(np.where(self.kept, self.pixels - self.model(values), np.nan))
         return float(np.sqrt(np.mean(means**2))) if means.size else 0.0
 
 
-def _average_blocks(pixels: Floats) -> Floats:
+def _average_blocks(pixels: F64) -> F64:
     """Means of blocks, those that are complete (n,)."""
     rows, cols = (n // _BLOCK_PX for n in pixels.shape)
     if min(rows, cols) < 3:
@@ -200,7 +199,7 @@ def _average_blocks(pixels: Floats) -> Floats:
     return np.asarray(means[np.isfinite(means)])
 
 
-def invert(information: Floats) -> Floats:
+def invert(information: F64) -> F64:
     """Invert a symmetric matrix whose parameters have different units."""
     scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
     normal = information / np.outer(scale, scale)
@@ -209,7 +208,7 @@ def invert(information: Floats) -> Floats:
 
 def conclude(
     profile: Profile,
-    values: Floats,
+    values: F64,
     diameter_se: float,
     significance: float,
     bound: float | None,

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from napari_lowdose_tem.image import F64
 
 FRACTION = 0.1
 """Of the depth, where the pseudo-diameter ends by the rule "fraction"."""
 
 
-def find_crossings(
-    position: Floats, depth: Floats, center: float, level: float
-) -> tuple[float, float] | None:
+def find_crossings(position: F64, depth: F64, center: float, level: float) -> tuple[float, float] | None:
     """Positions left and right of `center` where the depth first falls to `level`; None where it does not."""
     middle = int(np.argmin(np.abs(position - center)))
     ends = []
@@ -29,9 +26,7 @@ def find_crossings(
     return ends[0], ends[1]
 
 
-def measure_pseudo_diameter(
-    position: Floats, depth: Floats, center: float, rule: str, peak: float
-) -> float | None:
+def measure_pseudo_diameter(position: F64, depth: F64, center: float, rule: str, peak: float) -> float | None:
     """Distance between the first places left and right where the profile is back at the background.
 
     Parameters
@@ -50,7 +45,7 @@ def measure_pseudo_diameter(
     return ends[1] - ends[0] if ends else None
 
 
-def measure_edge(position: Floats, depth: Floats, center: float, peak: float) -> float | None:
+def measure_edge(position: F64, depth: F64, center: float, peak: float) -> float | None:
     """Way from nine tenths to a tenth of the depth `peak`, mean of both sides; None where not covered."""
     outer: Any = find_crossings(position, depth, center, 0.1 * peak)
     inner: Any = find_crossings(position, depth, center, 0.9 * peak)

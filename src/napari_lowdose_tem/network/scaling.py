@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.image import Image
-
-Floats = npt.NDArray[np.float32]
+from napari_lowdose_tem.image import F32, Image
 
 RECIPES: dict[str, dict[str, Any]] = {
     # One mean for a whole stack: means scatter by 0.1 % from frame to frame, maxima by 5 %.
@@ -51,14 +49,14 @@ class Scaling:
         """What counts are divided by, as it is recorded."""
         return round(self.scale, 6)
 
-    def normalise(self, counts: npt.NDArray[Any]) -> Floats:
+    def normalise(self, counts: npt.NDArray[Any]) -> F32:
         """Return float32 network input; pixels that are not finite become the background level."""
         scaled = (np.asarray(counts, np.float32) - np.float32(self.offset)) / np.float32(self.scale)
         # NaN marks dead pixels: a neutral value keeps them from spreading through the network
         scaled = np.nan_to_num(scaled, nan=1.0, posinf=self.high, neginf=self.low)
         return np.asarray(np.clip(scaled, self.low, self.high), np.float32)
 
-    def to_counts(self, output: npt.NDArray[Any]) -> Floats:
+    def to_counts(self, output: npt.NDArray[Any]) -> F32:
         """Return network output in counts, float32."""
         counts = np.asarray(output, np.float32) * np.float32(self.output_scale)
         return counts + np.float32(self.output_offset)

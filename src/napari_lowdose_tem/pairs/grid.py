@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F32, Image
 
-Floats = npt.NDArray[np.float32]
 PixelSize = tuple[float, float]
 
 _LEAST_COVERED = 0.99  # of a pixel's area
@@ -19,7 +18,7 @@ _SAME = 0.02  # by which ratios of shapes may differ along rows and columns
 _LARGEST_RATIO = 4.0  # of the extents of two images of one field
 
 
-def average_frames(image: Image, frame: int, n: int) -> Floats:
+def average_frames(image: Image, frame: int, n: int) -> F32:
     """Average `n` frames around `frame`: what recording longer, at rest, would have given.
 
     Parameters
@@ -57,7 +56,7 @@ def bring_to_grid(
     shape: tuple[int, int],
     target_pixel_size_nm: PixelSize | None,
     shift_px: tuple[float, float] = (0.0, 0.0),
-) -> Floats:
+) -> F32:
     """Bring a frame to another grid; the corners of the first pixels of both lie on each other.
 
     Coarser pixels are means over their area; finer ones are interpolated linearly.

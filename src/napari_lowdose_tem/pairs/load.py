@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F32, Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.pairs.field import Field, Region, Shape
 from napari_lowdose_tem.pairs.reduce import reduce_frame
 from napari_lowdose_tem.pairs.register import Registration, register_frame
 
 Pixels = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,7 @@ class RegisteredPair:
 
     path: Path
     counts: Pixels
-    reference: Floats
+    reference: F32
     shift_px: tuple[float, float]
     confidence: float
     refused: str
@@ -68,7 +67,7 @@ class LoadedField:
 
     field: Field
     pairs: tuple[RegisteredPair, ...]
-    reference: Floats
+    reference: F32
     pixel_size_nm: tuple[float, float] | None
     counts_per_electron: float | None
 
@@ -130,7 +129,7 @@ def _crop(frame: Pixels, path: Path, region: Region | None, shape: Shape) -> Pix
     return frame
 
 
-def _moved(frame: Pixels, rows: int, cols: int) -> Floats:
+def _moved(frame: Pixels, rows: int, cols: int) -> F32:
     """Move a frame by whole pixels; NaN where it then says nothing."""
     moved = np.full(frame.shape, np.nan, np.float32)
     rows_into, rows_from = _overlap(rows, frame.shape[0])

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-Floats = npt.NDArray[np.float64]
+from napari_lowdose_tem.image import F64
 
 
-def reduce_frame(frame: npt.NDArray[Any], factor: int, how: str = "area") -> Floats:
+def reduce_frame(frame: npt.NDArray[Any], factor: int, how: str = "area") -> F64:
     """Reduce a frame (rows, columns) `factor` times.
 
     Parameters

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-Floats = npt.NDArray[np.float64]
+from napari_lowdose_tem.image import F64
+
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
 
 _REACH_PX = 8
@@ -116,7 +117,7 @@ class _Match:
     height of a peak over the root of the reference's product with itself is in standard deviations.
     """
 
-    def __init__(self, known: Floats, noisy: Floats) -> None:
+    def __init__(self, known: F64, noisy: F64) -> None:
         self._shape = rows, cols = known.shape
         known, noisy = (frame - ndimage.gaussian_filter(frame, _WIDEST_PX) for frame in (known, noisy))
         limit = _OUTLIER * float(np.std(noisy))  # X-rays
@@ -169,14 +170,14 @@ class _Match:
     def _windowed(self, spectrum: Complex) -> Complex:
         return np.asarray(fft.rfft2(fft.irfft2(spectrum, self._shape) * self._window))
 
-    def _surface(self, spectrum: Complex) -> Floats:
+    def _surface(self, spectrum: Complex) -> F64:
         return np.asarray(fft.irfft2(spectrum * self._known.conj() * self._weight, self._shape))
 
     def _product(self, x: Complex, y: Complex) -> float:
         return float(np.sum((x * y.conj()).real * self._weight * self._twice))
 
 
-def _noise_power(spectrum: Complex, rows: int, cols: int) -> Floats:
+def _noise_power(spectrum: Complex, rows: int, cols: int) -> F64:
     """Power of the noise: white, and streaks along rows or columns, seen where objects have hardly any."""
     power = np.abs(spectrum) ** 2
     row, col = np.abs(fft.fftfreq(rows)), fft.rfftfreq(cols)
@@ -186,7 +187,7 @@ def _noise_power(spectrum: Complex, rows: int, cols: int) -> Floats:
     return np.asarray(white + np.maximum(streaks, 0))
 
 
-def _ramps(n: int) -> Floats:
+def _ramps(n: int) -> F64:
     """Give a window that is 0 for the reach of the search at both ends."""
     inside = np.minimum(np.arange(n), np.arange(n)[::-1]) - _REACH_PX + 1
     return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.clip(inside / _REACH_PX, 0, 1)))
@@ -200,7 +201,7 @@ def _coarsen(frame: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     return np.asarray(blocks.mean((1, 3), dtype=np.float64))
 
 
-def _fill(frame: npt.NDArray[Any]) -> Floats:
+def _fill(frame: npt.NDArray[Any]) -> F64:
     pixels = np.asarray(frame, np.float64)
     finite = np.isfinite(pixels)
     return np.where(finite, pixels, pixels[finite].mean() if finite.any() else 0.0)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.pairs.register import (
     Complex,
-    Floats,
     _coarsen,
     _fill,
     _noise_power,
@@ -179,8 +179,8 @@ class _Fit:
     The height of the match is in standard deviations of the noise.
     """
 
-    at: Floats
-    errors: Floats
+    at: F64
+    errors: F64
     confidence: float = 0.0
     height: float = 0.0
 
@@ -188,7 +188,7 @@ class _Fit:
 class _Fitter:
     """Weighted least squares between a transformed frame and a noisy one, scaled as in `register`."""
 
-    def __init__(self, known: Floats, noisy: Floats, coarseness: int) -> None:
+    def __init__(self, known: F64, noisy: F64, coarseness: int) -> None:
         self._shape = rows, cols = known.shape
         widest = max(_WIDEST_PX / coarseness, 4.0)
         known, noisy = (frame - ndimage.gaussian_filter(frame, widest) for frame in (known, noisy))
@@ -208,13 +208,13 @@ class _Fitter:
             np.arange(cols)[None] - (cols - 1) / 2,
         )
 
-    def search(self, rotation: bool, scale: bool) -> list[Floats]:
+    def search(self, rotation: bool, scale: bool) -> list[F64]:
         """Give shifts, angles and logarithms of the scale where the two match best, apart from each other."""
         angles = _ladder(LARGEST_ROTATION_DEG if rotation else 0.0, _STEP_DEG)
         scales = _ladder(math.log(LARGEST_SCALE) if scale else 0.0, _STEP_SCALE)
         reach = max(2, round(_REACH * min(self._shape)))
         noisy = self._noisy * self._weight
-        found: list[tuple[float, Floats]] = []
+        found: list[tuple[float, F64]] = []
         for angle in np.radians(angles):
             for log_scale in scales:
                 moved = fft.rfft2(self._move(np.array([0, 0, angle, log_scale]), 1))
@@ -225,7 +225,7 @@ class _Fitter:
                 row, col = np.unravel_index(int(np.argmax(near)), near.shape)
                 found.append((height, np.array([row - reach, col - reach, angle, log_scale], float)))
         apart = 1.5 * np.array([1.0, 1.0, math.radians(_STEP_DEG), _STEP_SCALE])
-        starts: list[Floats] = []
+        starts: list[F64] = []
         for _, start in sorted(found, key=lambda entry: -entry[0]):
             if all(np.any(np.abs(start - other) > apart) for other in starts):
                 starts.append(start)
@@ -233,7 +233,7 @@ class _Fitter:
                 break
         return starts
 
-    def fit(self, start: Floats, free: npt.NDArray[np.bool_]) -> _Fit:
+    def fit(self, start: F64, free: npt.NDArray[np.bool_]) -> _Fit:
         """Fit contrast, shift, angle and scale by Gauss–Newton; those that are not free stay."""
         at, used = start.copy(), np.flatnonzero(np.r_[True, free])
         for _ in range(_ROUNDS):
@@ -261,7 +261,7 @@ class _Fitter:
         height = float(contrast) * math.sqrt(normal[0, 0])
         return _Fit(at, errors, max(0.0, 1 - float(chance) ** 2), height)
 
-    def _move(self, at: Floats, order: int) -> Floats:
+    def _move(self, at: F64, order: int) -> F64:
         row, col, angle, log_scale = (float(x) for x in at)
         matrix, offset = _invert(self._shape, (row, col), angle, math.exp(log_scale))
         source = self._spline if order == 3 else self._known
@@ -269,7 +269,7 @@ class _Fitter:
             ndimage.affine_transform(source, matrix, offset, order=order, mode="constant", prefilter=False)
         )
 
-    def _derive(self, moved: Floats, at: Floats) -> list[Floats]:
+    def _derive(self, moved: F64, at: F64) -> list[F64]:
         """Give the moved frame and its derivatives by shift, angle and logarithm of the scale."""
         by_row, by_col = np.gradient(moved)
         row, col = self._row - at[0], self._col - at[1]
@@ -279,14 +279,14 @@ class _Fitter:
         return float(np.sum((x * y.conj()).real * self._weight * self._twice))
 
 
-def _ladder(most: float, step: float) -> Floats:
+def _ladder(most: float, step: float) -> F64:
     n = math.ceil(most / step - 1e-9)
     return np.linspace(-most, most, 2 * n + 1)
 
 
 def _invert(
     shape: tuple[int, ...], shift: tuple[float, float], angle: float, scale: float
-) -> tuple[Floats, Floats]:
+) -> tuple[F64, F64]:
     """Matrix and offset that lead from a pixel of the image to its place in the reference."""
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
     matrix = np.array([[cos, sin], [-sin, cos]])

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-Floats = npt.NDArray[np.float32]
+from napari_lowdose_tem.image import F32
 
 LEAST_DEPTH = 0.05
 """Depth 1 − T from which on a blob is a particle."""
@@ -126,7 +126,7 @@ def find_particles(
     return _drop_doubles(sorted(found, key=lambda d: -d.depth))
 
 
-def divide_by_background(image: npt.ArrayLike) -> Floats:
+def divide_by_background(image: npt.ArrayLike) -> F32:
     """Return the transmission of a frame (rows, columns): itself over its slowly varying background.
 
     The background is the third quartile of blocks of 8 px over a window of a quarter of the frame, smoothed.
@@ -206,7 +206,7 @@ def _belong(found: Sequence[Detection], truth: Sequence[Detection]) -> npt.NDArr
     return np.asarray(distance <= np.maximum(a[:, None, 2], b[None, :, 2]) + _TOLERANCE_PX)
 
 
-def _block_mean(pixels: Floats, side: int) -> Floats:
+def _block_mean(pixels: F32, side: int) -> F32:
     pad = [(0, -n % side) for n in pixels.shape]
     padded = np.pad(pixels, pad, mode="symmetric" if min(pixels.shape) >= side else "edge")
     rows, cols = (n // side for n in padded.shape)
@@ -223,7 +223,7 @@ def _list_sigmas(shape: tuple[int, ...], pixel_size_nm: float | None) -> list[fl
     return [low * _SIGMA_PER_DIAMETER * _SCALE_STEP**i for i in range(-1, count + 1)]
 
 
-def _iter_responses(depth: Floats, sigmas: Sequence[float]) -> Iterable[Floats]:
+def _iter_responses(depth: F32, sigmas: Sequence[float]) -> Iterable[F32]:
     """Scale-normalised Laplacian of Gaussian, positive at dark blobs, for each σ [px]."""
     reach = math.ceil(3 * max(sigmas))
     pad = [(reach, fft.next_fast_len(n + 2 * reach, real=True) - n - reach) for n in depth.shape]
@@ -238,7 +238,7 @@ def _iter_responses(depth: Floats, sigmas: Sequence[float]) -> Iterable[Floats]:
 
 
 def _measure_significance(
-    counts: Floats, sigmas: Sequence[float], places: Sequence[tuple[int, int, int]]
+    counts: F32, sigmas: Sequence[float], places: Sequence[tuple[int, int, int]]
 ) -> list[float]:
     """Response of the counts at (size, row, column) over their robust scatter at that size."""
     known: dict[tuple[int, int, int], float] = {}
@@ -250,7 +250,7 @@ def _measure_significance(
     return [known[place] for place in places]
 
 
-def _is_blob(response: Floats, sigma: float, row: int, col: int) -> bool:
+def _is_blob(response: F32, sigma: float, row: int, col: int) -> bool:
     """Whether the response falls off to all sides alike, over a distance of σ."""
     step = max(1, round(sigma))
     rows, cols = response.shape
@@ -264,7 +264,7 @@ def _is_blob(response: Floats, sigma: float, row: int, col: int) -> bool:
     return bool(steep < 0 and flat < steep / _MOST_ELONGATED)
 
 
-def _describe(response: Floats, sigmas: Sequence[float], at: tuple[int, int, int]) -> Detection:
+def _describe(response: F32, sigmas: Sequence[float], at: tuple[int, int, int]) -> Detection:
     """Refine place, size and height of a maximum by parabolas through its neighbours."""
     offsets, height = [], float(response[at])
     for axis, i in enumerate(at):

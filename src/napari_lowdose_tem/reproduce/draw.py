@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from napari_lowdose_tem.image import AnyFloat
 from napari_lowdose_tem.io.output import replacing
 from napari_lowdose_tem.judge.evaluate import Score, Triplet
 from napari_lowdose_tem.measure import Measurement, Profile
-from napari_lowdose_tem.reproduce.example import Array, Example
+from napari_lowdose_tem.reproduce.example import Example
 from napari_lowdose_tem.reproduce.lines import IMAGES, Key, sample
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def draw_profiles(path: Path, line: str, example: Example, found: Mapping[Key, M
     figure = _begin(0.36)
     panels = figure.subplots(1, 3)
     profiles = {image: sample(example, image, line) for image in IMAGES}
-    relative: dict[str, Array] = {}
+    relative: dict[str, AnyFloat] = {}
     for axes, letter, (image, profile) in zip(panels, "abc", profiles.items(), strict=True):
         fits = {way: found[image, line, way] for way in _COLORS}
         relative[image] = _draw_profile(axes, profile, fits)
@@ -170,7 +171,7 @@ def _draw_steps(axes: Axes, histogram: Histogram, color: str, label: str = "") -
     axes.stairs(counts, histogram.edges, color=color, label=label or None, lw=1)
 
 
-def _choose_grey(image: Array) -> tuple[float, float]:
+def _choose_grey(image: AnyFloat) -> tuple[float, float]:
     """Black and white of a frame: the same transmissions where the noise allows, else all of the noise."""
     level = float(np.nanmedian(image))
     low, high = (float(v) for v in np.nanpercentile(image, (2, 98)))
@@ -180,7 +181,7 @@ def _choose_grey(image: Array) -> tuple[float, float]:
     return level * min(0.45, low), level * max(1.05, high)
 
 
-def _draw_image(axes: Axes, image: Array, example: Example) -> None:
+def _draw_image(axes: Axes, image: AnyFloat, example: Example) -> None:
     """Draw a frame with its boxes, lines and a scale bar."""
     from matplotlib.patheffects import withStroke
 
@@ -212,7 +213,7 @@ def _aspect(example: Example) -> float:
 
 
 def _draw_inset(
-    axes: Axes, image: Array, name: str, box: tuple[int, int, int, int], example: Example
+    axes: Axes, image: AnyFloat, name: str, box: tuple[int, int, int, int], example: Example
 ) -> None:
     """Draw a box enlarged, in the greys of its frame."""
     row, col, rows, cols = box
@@ -241,7 +242,7 @@ def _draw_scale_bar(axes: Axes, box: tuple[int, int, int, int], example: Example
     )  # fmt: skip
 
 
-def _draw_profile(axes: Axes, profile: Profile, found: Mapping[str, Measurement]) -> Array:
+def _draw_profile(axes: Axes, profile: Profile, found: Mapping[str, Measurement]) -> AnyFloat:
     """Draw a profile over its background; circles are the points of the fit `paper`. Return the profile."""
     paper = found["paper"]
     known = [m.background.level for m in found.values() if m.background is not None]

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from napari_lowdose_tem.image import AnyFloat
 from napari_lowdose_tem.measure import Line, measure_raw_noise
 from napari_lowdose_tem.particles.find import Detection, find_particles
 from napari_lowdose_tem.simulate.camera import MEASURED, expose
@@ -20,7 +20,6 @@ from napari_lowdose_tem.simulate.specimen import Particles, Scene, draw_specimen
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.engine import Engine
 
-Array = npt.NDArray[np.floating[Any]]
 Box = tuple[int, int, int, int]
 
 SIDE_PX, PIXEL_NM = 512, 4.0
@@ -51,11 +50,11 @@ class Example:
     """
 
     name: str
-    raw_hde: Array
-    raw_lde: Array
-    hde: Array
-    lde: Array
-    output: Array
+    raw_hde: AnyFloat
+    raw_lde: AnyFloat
+    hde: AnyFloat
+    lde: AnyFloat
+    output: AnyFloat
     raw_noise: float
     size_nm: tuple[float, float] | None
     gain: float | None
@@ -63,7 +62,7 @@ class Example:
     boxes: dict[str, Box]
     truth: dict[str, float]
 
-    def __getitem__(self, name: str) -> Array:
+    def __getitem__(self, name: str) -> AnyFloat:
         """Return an image by its name in `lines.IMAGES`."""
         return {"HDE": self.hde, "LDE": self.lde, "output": self.output}[name]
 
@@ -86,7 +85,7 @@ def make_scene(fine: int = 1) -> Scene:
     return replace(scene, truth=locate(specimen, PIXEL_NM))
 
 
-def draw_low_dose(transmission: Array, seed: int, draw: int) -> Array:
+def draw_low_dose(transmission: AnyFloat, seed: int, draw: int) -> AnyFloat:
     """Expose the specimen at low dose [counts]; `draw` numbers the exposures."""
     return expose(transmission * np.float32(DOSE_E_PER_PX), MEASURED, np.random.default_rng([seed, 1, draw]))
 
@@ -137,7 +136,7 @@ def place_lines(scene: Scene) -> dict[str, Line]:
     }
 
 
-def _draw_line(start: Array, stop: Array, along: Array, before_px: float, behind_px: float) -> Line:
+def _draw_line(start: AnyFloat, stop: AnyFloat, along: AnyFloat, before_px: float, behind_px: float) -> Line:
     unit = along / np.linalg.norm(along)
     (row_0, col_0), (row_1, col_1) = (start - before_px * unit).tolist(), (stop + behind_px * unit).tolist()
     return Line((row_0, col_0), (row_1, col_1))
@@ -187,7 +186,7 @@ def read_example(engine: Engine, data: Path) -> Example:
     )
 
 
-def find_lines(reference: Array, size_nm: tuple[float, float] | None) -> dict[str, Line]:
+def find_lines(reference: AnyFloat, size_nm: tuple[float, float] | None) -> dict[str, Line]:
     """Find a line across the particle that lies most apart, and one along the closest two that do not touch.
 
     Parameters
@@ -225,7 +224,7 @@ def find_lines(reference: Array, size_nm: tuple[float, float] | None) -> dict[st
 
 
 def _is_free(
-    i: int, j: int, found: Sequence[Detection], gaps: Array, shape: tuple[int, int], reach: float
+    i: int, j: int, found: Sequence[Detection], gaps: AnyFloat, shape: tuple[int, int], reach: float
 ) -> bool:
     """Whether nothing else comes near two particles."""
     others = np.delete(gaps[[i, j]], [i, j], axis=1)

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_lowdose_tem.image import F32
+
 if TYPE_CHECKING:
     import torch
 
-Floats = npt.NDArray[np.float32]
 ArrayT = TypeVar("ArrayT")
 
 
@@ -109,7 +110,7 @@ class _Draw(Protocol[ArrayT]):
 
 def expose(
     electrons: npt.ArrayLike, camera: Camera = MEASURED, rng: np.random.Generator | int | None = None
-) -> Floats:
+) -> F32:
     """Draw camera frames of an expected electron map.
 
     Parameters
@@ -126,7 +127,7 @@ def expose(
     Counts, float32, the same shape, whole numbers.
     """
     draw = _NumpyDraw(np.random.default_rng(rng))
-    return cast("Floats", _expose(np.asarray(electrons, np.float32), camera, draw))
+    return cast("F32", _expose(np.asarray(electrons, np.float32), camera, draw))
 
 
 def expose_torch(
@@ -165,19 +166,19 @@ class _NumpyDraw:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def poisson(self, mean: Floats) -> Floats:
+    def poisson(self, mean: F32) -> F32:
         return self._rng.poisson(mean).astype(np.float32)
 
-    def gamma(self, shape: Floats) -> Floats:
+    def gamma(self, shape: F32) -> F32:
         return self._rng.standard_gamma(shape, dtype=np.float32)
 
-    def normal(self, shape: Sequence[int]) -> Floats:
+    def normal(self, shape: Sequence[int]) -> F32:
         return self._rng.standard_normal(tuple(shape), np.float32)
 
-    def uniform(self, shape: Sequence[int]) -> Floats:
+    def uniform(self, shape: Sequence[int]) -> F32:
         return self._rng.random(tuple(shape), np.float32)
 
-    def correlate(self, white: Floats, decay: float) -> Floats:
+    def correlate(self, white: F32, decay: float) -> F32:
         # AR(1) with unit variance from its first sample on; scipy.signal, which has it, imports for seconds
         driven = white * np.float32(math.sqrt(1 - decay**2))
         driven[..., 0] = white[..., 0]
@@ -186,11 +187,11 @@ class _NumpyDraw:
             now += decay * before
         return np.moveaxis(steps, 0, -1).astype(np.float32, order="C")
 
-    def blur(self, light: Floats, sigma_px: float) -> Floats:
+    def blur(self, light: F32, sigma_px: float) -> F32:
         sigma = (0.0,) * (light.ndim - 2) + (sigma_px, sigma_px)
-        return cast("Floats", ndimage.gaussian_filter(light, sigma, radius=2, mode="nearest"))
+        return cast("F32", ndimage.gaussian_filter(light, sigma, radius=2, mode="nearest"))
 
-    def round_clip(self, counts: Floats, clip: bool) -> Floats:
+    def round_clip(self, counts: F32, clip: bool) -> F32:
         counts = np.rint(counts)
         return np.clip(counts, 0, 65535) if clip else counts
 

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F32, Image
 from napari_lowdose_tem.simulate.camera import MEASURED, Camera, expose
 from napari_lowdose_tem.simulate.specimen import Scene, draw_specimen, locate, render
-
-Floats = npt.NDArray[np.float32]
 
 _HDE_E_PER_LDE_PX = 64_000.0  # 1,000 e- on each of 8 × 8 unbinned pixels
 FINER = 2
@@ -80,7 +78,7 @@ def check_dose(dose_e_per_px: float) -> None:
         raise ValueError(f"dose {dose_e_per_px} e-/px is not positive; low-dose frames have 1 to 50 e-/px")
 
 
-def measure_level(scene: Scene, counts: Floats, camera: Camera) -> float:
+def measure_level(scene: Scene, counts: F32, camera: Camera) -> float:
     """Measure the counts that stand for a transmission of 1 [counts].
 
     A few per cent above gain · dose where a camera clips negative noise to 0.
@@ -88,7 +86,7 @@ def measure_level(scene: Scene, counts: Floats, camera: Camera) -> float:
     return (float(counts.mean()) - camera.dark_counts) / float(scene.transmission.mean())
 
 
-def area_mean(image: Floats, factor: int) -> Floats:
+def area_mean(image: F32, factor: int) -> F32:
     """Average over factor × factor pixels."""
     rows, cols = image.shape[0] // factor, image.shape[1] // factor
     blocks = image[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-Floats = npt.NDArray[np.floating[Any]]
+from napari_lowdose_tem.image import AnyFloat
 
 _LOWEST_TRANSMISSION = 0.02  # inelastic and multiple scattering leave some light behind the thickest pile
 
@@ -48,18 +48,18 @@ class Particles:
     plane normals and distances (K, 4) of a convex crystal, or None for a sphere.
     """
 
-    center_nm: Floats
-    diameter_nm: Floats
-    attenuation_nm: Floats
-    extinction_nm: Floats
-    deviation: Floats
-    facets: tuple[Floats | None, ...]
+    center_nm: AnyFloat
+    diameter_nm: AnyFloat
+    attenuation_nm: AnyFloat
+    extinction_nm: AnyFloat
+    deviation: AnyFloat
+    facets: tuple[AnyFloat | None, ...]
 
     def __len__(self) -> int:
         """Return the number of particles."""
         return len(self.diameter_nm)
 
-    def transmission(self, index: int, thickness_nm: Floats) -> Floats:
+    def transmission(self, index: int, thickness_nm: AnyFloat) -> AnyFloat:
         """Transmission through `thickness_nm` of particle `index`, absorption and two-beam diffraction."""
         transmitted = np.exp(-thickness_nm / self.attenuation_nm[index])
         extinction = self.extinction_nm[index]
@@ -73,7 +73,7 @@ class Particles:
 class Support:
     """The film, the beam and the optics; grids are coarse fields spanning the whole view."""
 
-    thickness: Floats  # relative transmission of the film, coarse grid
+    thickness: AnyFloat  # relative transmission of the film, coarse grid
     grain: float = 0.004  # r.m.s. of the amorphous structure
     grain_seed: int = 0
     falloff: float = 0.03  # illumination lost from its centre to the far corner
@@ -178,7 +178,7 @@ def draw_particles(
     return Particles(center, diameter, attenuation, extinction, deviation, facets)
 
 
-def _aggregate(radius: Floats, field_nm: tuple[float, float], rng: np.random.Generator) -> Floats:
+def _aggregate(radius: AnyFloat, field_nm: tuple[float, float], rng: np.random.Generator) -> AnyFloat:
     """Place spheres in chains and clusters that touch in 3-D, so that they overlap in projection."""
     count, size = len(radius), np.asarray(field_nm)
     center = np.empty((count, 2))
@@ -202,7 +202,7 @@ def _aggregate(radius: Floats, field_nm: tuple[float, float], rng: np.random.Gen
     return center
 
 
-def _draw_crystal(diameter_nm: float, rng: np.random.Generator) -> Floats:
+def _draw_crystal(diameter_nm: float, rng: np.random.Generator) -> AnyFloat:
     """Planes (K, 4) of a truncated octahedron, cube or plate: normal · r <= distance [nm]."""
     octahedron = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / np.sqrt(3)
     cube = np.vstack([np.eye(3), -np.eye(3)])
@@ -221,7 +221,7 @@ def _draw_crystal(diameter_nm: float, rng: np.random.Generator) -> Floats:
     return np.column_stack([normal, distance * scale])
 
 
-def _crystal_thickness(planes: Floats, row_nm: Floats, col_nm: Floats) -> Floats:
+def _crystal_thickness(planes: AnyFloat, row_nm: AnyFloat, col_nm: AnyFloat) -> AnyFloat:
     """Chord along the beam through a convex body at offsets (row, col) from its centre [nm]."""
     top, bottom = np.float64(np.inf), np.float64(-np.inf)
     for n_row, n_col, n_z, distance in planes:
@@ -272,7 +272,7 @@ def render(
     shape: tuple[int, int],
     shift_nm: tuple[float, float] = (0.0, 0.0),
     optics: bool = True,
-    film: Floats | None = None,
+    film: AnyFloat | None = None,
 ) -> Scene:
     """Render a specimen on a grid of `shape` pixels spanning its field of view.
 
@@ -297,7 +297,7 @@ def render(
 
 
 def _add_particle(
-    log_t: Floats, particles: Particles, i: int, row_px: float, col_px: float, pixel_nm: float
+    log_t: AnyFloat, particles: Particles, i: int, row_px: float, col_px: float, pixel_nm: float
 ) -> None:
     facets, radius_nm = particles.facets[i], particles.diameter_nm[i] / 2
     reach = int(np.ceil((radius_nm if facets is None else 2.5 * radius_nm) / pixel_nm)) + 1
@@ -359,7 +359,7 @@ def render_film(specimen: Specimen, shape: tuple[int, int]) -> npt.NDArray[np.fl
 
 
 def _render_support(
-    support: Support, film: Floats, pixel_nm: float, shift_nm: Sequence[float]
+    support: Support, film: AnyFloat, pixel_nm: float, shift_nm: Sequence[float]
 ) -> npt.NDArray[np.float64]:
     if any(shift_nm):
         film = ndimage.shift(film, np.asarray(shift_nm) / pixel_nm, order=1, mode="mirror")
@@ -372,12 +372,12 @@ def _render_support(
     return np.log(np.maximum(film, 0.05))
 
 
-def _stretch(grid: Floats, shape: tuple[int, int], order: int = 3) -> npt.NDArray[np.float64]:
+def _stretch(grid: AnyFloat, shape: tuple[int, int], order: int = 3) -> npt.NDArray[np.float64]:
     zoom = [s / g for s, g in zip(shape, grid.shape, strict=True)]
     return np.asarray(ndimage.zoom(grid, zoom, order=order, mode="nearest", grid_mode=True), np.float64)
 
 
-def _apply_optics(image: Floats, support: Support, pixel_nm: float) -> Floats:
+def _apply_optics(image: AnyFloat, support: Support, pixel_nm: float) -> AnyFloat:
     blurred = ndimage.gaussian_filter(image, support.blur_nm / pixel_nm, mode="nearest")
     if support.fringe > 0:
         ring_px = np.hypot(support.blur_nm, support.fringe_nm) / pixel_nm
@@ -388,7 +388,7 @@ def _apply_optics(image: Floats, support: Support, pixel_nm: float) -> Floats:
     return np.asarray(np.maximum(blurred, _LOWEST_TRANSMISSION / 2))
 
 
-def _illumination(support: Support, shape: tuple[int, int]) -> Floats:
+def _illumination(support: Support, shape: tuple[int, int]) -> AnyFloat:
     row = np.linspace(0, 1, shape[0])[:, None] - support.beam_center[0]
     col = np.linspace(0, 1, shape[1])[None, :] - support.beam_center[1]
     distance2 = row**2 + col**2

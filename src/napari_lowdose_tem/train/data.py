@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.network.networks import STRIDE
 from napari_lowdose_tem.network.scaling import RECIPES, measure_scaling
 from napari_lowdose_tem.pairs import LoadedField, find_fields, load_field
@@ -21,15 +22,13 @@ from napari_lowdose_tem.simulate.camera import MEASURED, draw_camera, expose_tor
 from napari_lowdose_tem.train.config import Recipe
 from napari_lowdose_tem.train.scenes import ScenePool, draw_dose
 
-Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Pairs:
     """Frames in memory: (low-dose counts, reference on its grid) and references to expose anew."""
 
-    recorded: list[tuple[npt.NDArray[Any], Floats]] = field(default_factory=list)
-    references: list[Floats] = field(default_factory=list)
+    recorded: list[tuple[npt.NDArray[Any], F32]] = field(default_factory=list)
+    references: list[F32] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
 
@@ -163,7 +162,7 @@ class Batches:
         return self._normalise(expose_torch(electrons, camera, self._generator), light, rng)
 
     def _prepare(
-        self, counts: npt.NDArray[Any], reference: Floats, rng: np.random.Generator
+        self, counts: npt.NDArray[Any], reference: F32, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         counts, reference = _augment((counts, reference), self._recipe.crop_px, rng)
         drawn = torch.from_numpy(counts.astype(np.float32)).to(self._device)

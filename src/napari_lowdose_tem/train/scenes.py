@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 
+from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.simulate.specimen import MATERIALS, make_scene
 
-Floats = npt.NDArray[np.float32]
 Seeds = Sequence[int]
 
 PIXEL_SIZE_NM = (1.2, 6.0)
@@ -41,11 +40,11 @@ class ScenePool:
 
     def __init__(self, side_px: int, seeds: Seeds, size: int = _POOL, workers: int = 0) -> None:
         self._side_px, self._seeds, self._size = side_px, tuple(seeds), size
-        self._scenes: dict[int, Floats | Future[Floats]] = {}
+        self._scenes: dict[int, F32 | Future[F32]] = {}
         spawned = multiprocessing.get_context("spawn")  # a forked process may not use a GPU's runtime
         self._executor = ProcessPoolExecutor(workers, mp_context=spawned) if workers else None
 
-    def choose(self, drawn: int, rng: np.random.Generator) -> Floats:
+    def choose(self, drawn: int, rng: np.random.Generator) -> F32:
         """Choose a scene for the draw after `drawn` draws; transmission (side, side)."""
         first = int(drawn * _RENEWAL)
         for number in [n for n in self._scenes if n < first]:
@@ -69,7 +68,7 @@ class ScenePool:
             self._executor.shutdown(cancel_futures=True)
 
 
-def draw_scene(side_px: int, seeds: Seeds) -> Floats:
+def draw_scene(side_px: int, seeds: Seeds) -> F32:
     """Draw a specimen of any material and magnification; transmission (side, side)."""
     rng = np.random.default_rng(seeds)
     pixel_size_nm = float(np.exp(rng.uniform(*np.log(PIXEL_SIZE_NM))))
@@ -79,7 +78,7 @@ def draw_scene(side_px: int, seeds: Seeds) -> Floats:
     return scene * _draw_film_texture(side_px, rng) if rng.random() < _TEXTURED else scene
 
 
-def _draw_film_texture(side_px: int, rng: np.random.Generator) -> Floats:
+def _draw_film_texture(side_px: int, rng: np.random.Generator) -> F32:
     """Draw relative transmission of an uneven film: noise whose amplitude falls with frequency to a power."""
     rows, cols = np.fft.fftfreq(side_px)[:, None], np.fft.rfftfreq(side_px)[None]
     amplitude = np.maximum(np.hypot(rows, cols), 1 / 64) ** -rng.uniform(0.5, 1.5)

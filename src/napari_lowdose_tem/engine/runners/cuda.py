@@ -29,8 +29,9 @@ from napari_lowdose_tem.engine.runners.counts_network import (
     FastDoubling,
     list_numbers,
 )
-from napari_lowdose_tem.engine.runners.runner import Floats, Runner, is_out_of_memory, place
+from napari_lowdose_tem.engine.runners.runner import Runner, is_out_of_memory, place
 from napari_lowdose_tem.engine.runners.streams import COMPUTE, DOWN, UP, CudaStreams, Streams
+from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.network.scaling import Scaling
 
 N_SLOTS = 3
@@ -101,11 +102,11 @@ class _Ticket:
     def __init__(self, slot: _Slot, shape: tuple[int, int, int], streams: Streams) -> None:
         self._slot: _Slot | None = slot
         self._shape, self._streams = shape, streams
-        self._frames: Floats | None = None
+        self._frames: F32 | None = None
         self._error: RuntimeError | None = None
         slot.ticket = weakref.ref(self)
 
-    def __call__(self) -> Floats:
+    def __call__(self) -> F32:
         self.fetch()
         if self._frames is None:
             raise self._error or RuntimeError("no result")
@@ -180,7 +181,7 @@ class CudaRunner(Runner):
         streams.wait(uploaded)
         return lambda: streams.wait(streams.run(COMPUTE, run))
 
-    def submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], Floats]:
+    def submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], F32]:
         """Begin to enhance frames; returns what waits for the result."""
         try:
             return self._submit(counts, scalings)
@@ -191,7 +192,7 @@ class CudaRunner(Runner):
         self._drop_graphs()
         return self._submit(counts, scalings)
 
-    def _submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], Floats]:
+    def _submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], F32]:
         streams, slot = self._streams, self._take_slot()
         frames = _describe(counts)
         try:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_lowdose_tem.engine.runners.runner import Floats, HostRunner, normalise
+from napari_lowdose_tem.engine.runners.runner import HostRunner, normalise
+from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.network.keep_out import keeping_out
 from napari_lowdose_tem.network.scaling import Scaling
 
@@ -49,10 +50,10 @@ class OpenVinoRunner(HostRunner):
         inputs = normalise(counts, scalings)
         return lambda: self.run(inputs)
 
-    def run(self, inputs: Floats) -> Floats:
+    def run(self, inputs: F32) -> F32:
         """Run the network on scaled frames."""
         network = self._compile((len(inputs), 1, *inputs.shape[1:]))
-        result: Floats = network(inputs[:, None], share_inputs=True)[0][:, 0]
+        result: F32 = network(inputs[:, None], share_inputs=True)[0][:, 0]
         return np.asarray(result, np.float32)
 
     def _compile(self, shape: tuple[int, ...]) -> Any:

@@ -12,9 +12,8 @@ import numpy.typing as npt
 import torch
 
 from napari_lowdose_tem.engine.device import Device
+from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.network.scaling import Scaling
-
-Floats = npt.NDArray[np.float32]
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -38,7 +37,7 @@ class Runner(ABC):
         """Put frames on the processor; return what runs the network on them and waits for its end."""
 
     @abstractmethod
-    def submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], Floats]:
+    def submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], F32]:
         """Begin to enhance frames, one scaling each; return what waits for the result in counts, float32.
 
         Raises
@@ -56,10 +55,10 @@ class HostRunner(Runner):
     """A runner that scales on the host and computes at once."""
 
     @abstractmethod
-    def run(self, inputs: Floats) -> Floats:
+    def run(self, inputs: F32) -> F32:
         """Run the network on scaled frames."""
 
-    def submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], Floats]:
+    def submit(self, counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Callable[[], F32]:
         """Enhance frames at once."""
         output = self.run(normalise(counts, scalings))
         frames = np.stack([s.to_counts(frame) for s, frame in zip(scalings, output, strict=True)])
@@ -86,14 +85,14 @@ class TorchRunner(HostRunner):
 
         return run
 
-    def run(self, inputs: Floats) -> Floats:
+    def run(self, inputs: F32) -> F32:
         """Run the network on scaled frames."""
         with torch.inference_mode():
             result = self._network(self._upload(inputs))
-            array: Floats = result[:, 0].float().cpu().numpy()
+            array: F32 = result[:, 0].float().cpu().numpy()
         return array
 
-    def _upload(self, inputs: Floats) -> torch.Tensor:
+    def _upload(self, inputs: F32) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(inputs[:, None]))
         tensor = tensor.to(self._device.torch_device, self._device.dtype)
         return tensor.contiguous(memory_format=torch.channels_last)
@@ -104,7 +103,7 @@ class TorchRunner(HostRunner):
         empty_cache(self._device)
 
 
-def normalise(counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> Floats:
+def normalise(counts: npt.NDArray[Any], scalings: Sequence[Scaling]) -> F32:
     """Scale frames (n, rows, columns) to network input, each by its own scaling."""
     return np.stack([s.normalise(frame) for s, frame in zip(scalings, counts, strict=True)])
 
