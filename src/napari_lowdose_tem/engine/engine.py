@@ -17,12 +17,13 @@ import torch
 
 from napari_lowdose_tem import __version__
 from napari_lowdose_tem.engine.device import Device, choose_device
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.engine.runners import Parity, Runner, compare_runner, open_runner
 from napari_lowdose_tem.engine.runners.footprint import measure_bytes_per_px
 from napari_lowdose_tem.engine.runners.runner import empty_cache, is_out_of_memory
 from napari_lowdose_tem.engine.tiling import Tile, blend, cut_tiles
 from napari_lowdose_tem.image import F32, Image
-from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, Model, load_model
+from napari_lowdose_tem.network.model_file import Model, load_model
 from napari_lowdose_tem.network.networks import STRIDE
 from napari_lowdose_tem.network.scaling import Scaling, fit_output, measure_scaling, measure_stack
 
@@ -41,11 +42,11 @@ class Engine:
     Parameters
     ----------
     model
-        Loaded model, or the name or path of one.
-    device, precision
-        As `device.choose_device` takes them.
-    tile_px
-        Longest side processed at once, halo included [px].
+        Loaded model, or as in `EngineOptions`.
+    device
+        Device that passed its self-test, or as in `EngineOptions`.
+    precision, tile_px
+        As in `EngineOptions`.
 
     Raises
     ------
@@ -56,11 +57,11 @@ class Engine:
 
     def __init__(
         self,
-        model: Model | str | Path = DEFAULT_MODEL,
-        device: str | Device = "auto",
+        model: Model | str | Path = EngineOptions.model,
+        device: str | Device = EngineOptions.device,
         *,
-        precision: str = "auto",
-        tile_px: int | None = None,
+        precision: str = EngineOptions.precision,
+        tile_px: int | None = EngineOptions.tile_px,
     ) -> None:
         self.model = model if isinstance(model, Model) else load_model(model)
         self.device = device if isinstance(device, Device) else choose_device(device, precision)
@@ -81,6 +82,11 @@ class Engine:
         if self._tile_px < _SMALLEST_TILE_PX:
             raise ValueError(f"tile of {self._tile_px} px is too small; use at least {_SMALLEST_TILE_PX} px")
         self._batch_px = 512**2 * (1 if on_cpu else 8)
+
+    @classmethod
+    def from_options(cls, options: EngineOptions) -> Engine:
+        """Open the engine that options describe."""
+        return cls(options.model, options.device, precision=options.precision, tile_px=options.tile_px)
 
     def _open_runner(self) -> tuple[Runner, Parity]:
         device, runner = self.device, None
