@@ -11,9 +11,10 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.enhance import stack as batch
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
 from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
-from napari_lowdose_tem.widgets.enhance.preview import FrameCache, LiveFrame, SourceTokens
+from napari_lowdose_tem.widgets.enhance.preview import FrameCache, LiveFrame
 from napari_lowdose_tem.widgets.shared import layers as _layers
 from napari_lowdose_tem.widgets.shared.parts import Note
+from napari_lowdose_tem.widgets.shared.source_tokens import SourceTokens
 
 pytestmark = pytest.mark.usefixtures("model_folder")
 LONG = 120_000  # ms; the first job imports torch

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.profile.control import ProfileControl
-from napari_lowdose_tem.widgets.profile.jobs import Newest, guess_roles, is_stretched
+from napari_lowdose_tem.widgets.profile.fit_job import guess_roles
 from napari_lowdose_tem.widgets.profile.state import parse_segments, segments_text
 from napari_lowdose_tem.widgets.shared import layers as _layers
 
@@ -251,34 +251,6 @@ def test_dragging_updates_each_step_and_fits_the_newest(qtbot, control):
     assert profile.line.stop[0] - row == pytest.approx(39 / 4 / 4.8)
 
 
-def test_newest_request_wins(qtbot):
-    done = []
-
-    def run(number):
-        time.sleep(0.05)
-        yield number
-
-    jobs = Newest(run, done.append, lambda request, error: done.append(error))
-    for number in range(20):
-        jobs.ask(number)
-    qtbot.waitUntil(lambda: not jobs.is_busy, timeout=LONG)
-    assert done == [0, 19]
-
-
-def test_failure_of_a_job_is_told_and_the_next_runs(qtbot):
-    failed = []
-
-    def run(number):
-        raise RuntimeError("broken")
-        yield
-
-    jobs = Newest(run, lambda progress: None, lambda request, error: failed.append((request, str(error))))
-    jobs.ask(1)
-    jobs.ask(2)
-    qtbot.waitUntil(lambda: not jobs.is_busy, timeout=LONG)
-    assert failed == [(1, "broken"), (2, "broken")]
-
-
 def test_lazy_stack_is_read_in_a_job_once_a_frame(qtbot, viewer, control, truth):
     read = []
     frames = np.stack([truth[0] * 880 * (1 + 0.1 * i) for i in range(3)])
@@ -423,11 +395,3 @@ def test_over_time_is_cancelled(qtbot, viewer, control, truth):
     qtbot.waitUntil(lambda: not control.state.time_running, timeout=LONG)
     assert control.state.message.startswith("Stopped: ")
     assert 0 < len(control.state.over_time.frames) < 200
-
-
-def test_stretched_frames_have_no_known_zero():
-    rng = np.random.default_rng(0)
-    assert is_stretched(rng.random((30, 40)))
-    assert not is_stretched(rng.random((30, 40)) * 200)
-    assert not is_stretched(rng.integers(0, 1, (30, 40)))
-    assert not is_stretched(np.full((3, 4), np.nan))

@@ -11,15 +11,15 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure import FitOptions, Line, OverTime, fit_profile, sample_line
 from napari_lowdose_tem.measure.sphere_window import SphereFit
 from napari_lowdose_tem.widgets.profile.dock import ProfileDock
-from napari_lowdose_tem.widgets.profile.numbers import (
+from napari_lowdose_tem.widgets.profile.over_time_plot import OverTimePlot
+from napari_lowdose_tem.widgets.profile.plot import ProfilePlot
+from napari_lowdose_tem.widgets.profile.results_text import (
     describe_counts,
     numbers_html,
     with_error,
     with_transmission,
 )
-from napari_lowdose_tem.widgets.profile.plot import ProfilePlot
 from napari_lowdose_tem.widgets.profile.state import Curve
-from napari_lowdose_tem.widgets.profile.time_plot import TimePlot
 from napari_lowdose_tem.widgets.shared import layers as _layers
 
 PLUGIN = "napari-lowdose-tem"
@@ -169,7 +169,7 @@ def test_kept_rows_are_shown_edited_copied_and_deleted(qtbot, dock, monkeypatch,
 
 
 def test_saved_lines_come_back_with_their_measurements(qtbot, dock, tmp_path):
-    from napari_lowdose_tem.widgets.profile.kept import read_lines
+    from napari_lowdose_tem.widgets.profile.lines_file import read_lines
 
     draw(qtbot, dock)
     dock.keep_button.click()
@@ -309,7 +309,7 @@ def test_found_segments_become_the_users_when_moved(qtbot, plot, frames):
 
 
 def test_plot_over_time(qtbot):
-    plot = TimePlot()
+    plot = OverTimePlot()
     qtbot.addWidget(plot)
     plot.show_result(None, "dark")
     assert plot.figure is None

@@ -17,8 +17,9 @@ from napari_lowdose_tem.widgets.compare.outlines import Outlines
 from napari_lowdose_tem.widgets.compare.register import Registering
 from napari_lowdose_tem.widgets.compare.sources import Sources
 from napari_lowdose_tem.widgets.compare.state import ROLES, CompareState, Found, Picture, make_map, picture_of
-from napari_lowdose_tem.widgets.profile.jobs import Frames, Newest, is_same, is_stretched
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.frames import FrameReader, is_stretched, same_pixels
+from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
 from napari_lowdose_tem.widgets.shared.worker import Later, error_line
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ class CompareControl:
         self._mean: tuple[Any, Any] | None = None
         self._request: NumbersRequest | None = None
         self._contrast = Contrast(self.state)
-        self._frames = Frames(viewer, self._on_frame)
-        self._means: Newest[MeanRequest] = Newest(iter_mean, self._on_mean, self._on_failed)
-        self._numbers: Newest[NumbersRequest] = Newest(
+        self._frames = FrameReader(self._on_frame)
+        self._means: LatestRequest[MeanRequest] = LatestRequest(iter_mean, self._on_mean, self._on_failed)
+        self._numbers: LatestRequest[NumbersRequest] = LatestRequest(
             Comparer().iter_found, self._on_found, self._on_failed, _PAUSE_MS
         )
         # frames are shown at once, numbers taken when the slider rests
@@ -219,7 +220,7 @@ class CompareControl:
         if pixels is None:  # still being read: the one before stays
             return old if old is not None and old.placement.shape == image.frame_shape else None
         pyramid = self._pyramids.get(role)
-        if pyramid is None or not is_same(pixels, pyramid.pixels):
+        if pyramid is None or not same_pixels(pixels, pyramid.pixels):
             pyramid = self._pyramids[role] = Pyramid(pixels)
         moved = state.moved.matrix if role == "HDE" and state.moved and not state.before else None
         return Picture(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.compare.state import Found, Moved, Score
-from napari_lowdose_tem.widgets.profile.jobs import is_same
+from napari_lowdose_tem.widgets.shared.frames import same_pixels
 
 _BINS = 128
 _LEVEL = 3  # means over 8 × 8 pixels tell the background of noisy frames
@@ -105,7 +105,7 @@ class Comparer:
         old = self._brought
         is_known = (
             old is not None
-            and is_same(item.pixels, old[0].pixels)
+            and same_pixels(item.pixels, old[0].pixels)
             and (item.pixel_size_nm, request.grid) == (old[0].pixel_size_nm, old[1])
             and old[2] is request.moved
         )

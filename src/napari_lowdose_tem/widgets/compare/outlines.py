@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.widgets.compare.field import Box, Placement, Point
-from napari_lowdose_tem.widgets.profile.mirrors import is_mirror
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.coordinates import convert_points
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -60,7 +60,7 @@ class Outlines:
                 for kind, data in zip(layer.shape_type, layer.data, strict=True):
                     if not self._is_on_this_frame(layer, data):
                         continue
-                    points = to_pixels(layer, _trace(kind, np.asarray(data, float)[:, -2:]), image)
+                    points = convert_points(_trace(kind, np.asarray(data, float)[:, -2:]), layer, image)
                     found.append(tuple(placement.to_field(*point) for point in points))
         return tuple(found)
 
@@ -76,7 +76,7 @@ class Outlines:
         if layer is None or not len(layer.data):
             return None
         corners = np.asarray(layer.data[-1], float)[:, -2:]
-        points = np.array([placement.to_field(*point) for point in to_pixels(layer, corners, image)])
+        points = np.array([placement.to_field(*point) for point in convert_points(corners, layer, image)])
         (top, left), (bottom, right) = points.min(0), points.max(0)
         return float(top), float(left), float(bottom), float(right)
 
@@ -84,13 +84,9 @@ class Outlines:
         """Draw the region, in place of an earlier one."""
         top, left, bottom, right = box
         corners = [(top, left), (top, right), (bottom, right), (bottom, left)]
+        pixels = [placement.to_pixel(*corner) for corner in corners]
         layer = self._own() or self._make(image)
-        factor = _unit_factor(layer, image)
-        placed = []
-        for corner in corners:
-            world = image.data_to_world(_padded(placement.to_pixel(*corner), image.ndim))
-            placed.append(layer.world_to_data(_padded(np.asarray(world)[-2:] / factor, layer.ndim)))
-        layer.data = ([np.array(placed)], ["rectangle"])
+        layer.data = ([convert_points(pixels, image, layer)], ["rectangle"])
         layer.edge_width = _EDGE_PX * float(np.mean(np.abs(np.asarray(image.scale)[-2:])))
         layer.edge_color, layer.face_color = _COLOR, "transparent"
 
@@ -121,7 +117,7 @@ class Outlines:
     def _find(self) -> list[Shapes]:
         from napari.layers import Shapes
 
-        return [x for x in self._viewer.layers if isinstance(x, Shapes) and not is_mirror(x)]
+        return [x for x in self._viewer.layers if isinstance(x, Shapes) and not _layers.is_grid_copy(x)]
 
     def _on_layers(self, event: Any = None) -> None:
         found = self._find()
@@ -141,17 +137,6 @@ class Outlines:
         self._changed()
 
 
-def to_pixels(layer: Layer, points: npt.NDArray[np.float64], image: Layer) -> list[Point]:
-    """Take (row, column) points of a layer to an image's pixels, wherever and however large it lies."""
-    factor = _unit_factor(layer, image)
-    found = []
-    for point in points:
-        world = np.asarray(layer.data_to_world(_padded(point, layer.ndim)))[-2:]
-        row, col = image.world_to_data(_padded(world * factor, image.ndim))[-2:]
-        found.append((float(row), float(col)))
-    return found
-
-
 def _trace(kind: str, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if kind == "ellipse":
         center, half, other = corners.mean(0), (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
@@ -159,17 +144,3 @@ def _trace(kind: str, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
     if kind in ("rectangle", "polygon"):
         return np.vstack([corners, corners[:1]])
     return corners
-
-
-def _unit_factor(layer: Layer, image: Layer) -> npt.NDArray[np.float64]:
-    """Lengths in the image's units over those in the layer's, for rows and columns."""
-    return np.array(
-        [
-            float((1 * own).to(other).magnitude) if own.is_compatible_with(other) else 1.0
-            for own, other in zip(layer.units[-2:], image.units[-2:], strict=True)
-        ]
-    )
-
-
-def _padded(point: Any, ndim: int) -> list[float]:
-    return [0.0] * (ndim - 2) + [float(value) for value in point]

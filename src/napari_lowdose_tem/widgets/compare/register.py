@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.widgets.compare.jobs import Grid, Item, bring
 from napari_lowdose_tem.widgets.compare.state import CompareState, Moved
-from napari_lowdose_tem.widgets.profile.jobs import Newest
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
 from napari_lowdose_tem.widgets.shared.worker import error_line
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class Registering:
 
     def __init__(self, state: CompareState, changed: Callable[[], None]) -> None:
         self._state, self._changed = state, changed
-        self._run: Newest[RegisterRequest] = Newest(iter_registration, self._on_moved, self._on_failed)
+        self._run: LatestRequest[RegisterRequest] = LatestRequest(
+            iter_registration, self._on_moved, self._on_failed
+        )
         self._taken: tuple[Any, ...] = ()
 
     @property

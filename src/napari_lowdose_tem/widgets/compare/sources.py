@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.compare.field import Placement, find_field, place, why_not_one_field
 from napari_lowdose_tem.widgets.compare.state import ROLES, CompareState
-from napari_lowdose_tem.widgets.profile.time import is_kymograph
 from napari_lowdose_tem.widgets.shared import layers as _layers
 
 if TYPE_CHECKING:
@@ -94,7 +93,11 @@ class Sources:
         """Take names, roles, pixels and calibration anew."""
         from napari_lowdose_tem.pairs.roles import pair_up
 
-        images = [x for x in self._viewer.layers if not (_layers.why_not(x) or is_kymograph(x) or _is_map(x))]
+        images = [
+            x
+            for x in self._viewer.layers
+            if not (_layers.why_not(x) or _layers.is_kymograph(x) or _is_map(x))
+        ]
         self._state.layers = tuple(layer.name for layer in reversed(images))
         named = {role: layer.name for role, (layer, _) in self.of.items() if layer in images}
         # where the layer chosen by hand was removed, the role is filled by itself again

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
@@ -15,8 +13,6 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import Image
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
-
     from napari_lowdose_tem.engine.engine import Engine
     from napari_lowdose_tem.network.scaling import Scaling
 
@@ -143,24 +139,3 @@ class FrameCache:
     def _drop(self, key: Hashable) -> None:
         if (old := self._frames.pop(key, None)) is not None:
             self._bytes -= old.pixels.nbytes
-
-
-class SourceTokens:
-    """Numbers that tell the pixels of layers apart: a new one when a layer's pixels are replaced."""
-
-    def __init__(self) -> None:
-        self._count = itertools.count()
-        self._known: weakref.WeakKeyDictionary[Layer, tuple[int, Any]] = weakref.WeakKeyDictionary()
-
-    def of(self, layer: Layer, pixels: Any) -> int:
-        """Return the number of a layer with these pixels."""
-        token, known = self._known.get(layer, (-1, None))
-        # a reference, not the id: ids are given again when memory is freed
-        if known is None or known() is not pixels:
-            token = next(self._count)
-            self._known[layer] = token, weakref.ref(pixels)
-        return token
-
-    def changed(self, layer: Layer) -> None:
-        """Note that the pixels of a layer changed in place."""
-        self._known.pop(layer, None)

@@ -12,10 +12,10 @@ from napari_lowdose_tem.widgets.enhance.preview import (
     LiveEngine,
     LiveFrame,
     LiveRequest,
-    SourceTokens,
 )
 from napari_lowdose_tem.widgets.enhance.stack import free_memory_bytes
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.source_tokens import SourceTokens
 from napari_lowdose_tem.widgets.shared.worker import Job
 
 if TYPE_CHECKING:

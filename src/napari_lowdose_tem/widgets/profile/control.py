@@ -11,24 +11,22 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure.errors import read_raw_noise
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
-from napari_lowdose_tem.widgets.profile.jobs import (
+from napari_lowdose_tem.widgets.profile.center_search import CenterSearch
+from napari_lowdose_tem.widgets.profile.fit_job import (
     CountsItem,
     FitItem,
     FitRequest,
-    Fitter,
-    Frames,
-    Newest,
+    ProfileFitter,
     guess_roles,
-    is_same,
-    is_stretched,
 )
-from napari_lowdose_tem.widgets.profile.keep import Keeper
+from napari_lowdose_tem.widgets.profile.kept_measurements import KeptMeasurements
 from napari_lowdose_tem.widgets.profile.lines import LineLayers
-from napari_lowdose_tem.widgets.profile.numbers import describe_counts
-from napari_lowdose_tem.widgets.profile.snap import Snap
+from napari_lowdose_tem.widgets.profile.over_time_job import OverTimeRun
+from napari_lowdose_tem.widgets.profile.results_text import describe_counts
 from napari_lowdose_tem.widgets.profile.state import HOW_TO_DRAW, ROLES, Curve, ProfileState, parse_segments
-from napari_lowdose_tem.widgets.profile.time import OverTimeRun, is_kymograph
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.frames import FrameReader, is_stretched, same_pixels
+from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
 from napari_lowdose_tem.widgets.shared.worker import Later, error_line
 
 if TYPE_CHECKING:
@@ -57,17 +55,17 @@ class ProfileControl:
         self._pixels: dict[str, Any] = {}
         self._taken: dict[str, tuple[Any, Any]] = {}
         self._counted: tuple[Any, Any] | None = None
-        self._frames = Frames(viewer, self._on_frame)
-        self._fits: Newest[FitRequest] = Newest(
-            Fitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
+        self._frames = FrameReader(self._on_frame)
+        self._fits: LatestRequest[FitRequest] = LatestRequest(
+            ProfileFitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
         )
         # while a line is dragged, its profiles come at once and the raw counts when it rests
         self._soon = Later(self.update, _UPDATE_MS, restart=False)
         self._rest = Later(self._on_rest, _REST_MS)
         self.lines = LineLayers(viewer, self._on_line)
         self.time = OverTimeRun(viewer, self.state)
-        self.kept = Keeper(self.state, self.lines)
-        self._snap = Snap(self._on_snapped, self._on_snap_failed)
+        self.kept = KeptMeasurements(self.state, self.lines)
+        self._center = CenterSearch(self._on_snapped, self._on_snap_failed)
         self._connected = [
             (viewer.layers.events.inserted, self._on_layers),
             (viewer.layers.events.removed, self._on_layers),
@@ -81,7 +79,7 @@ class ProfileControl:
         self._on_line()
 
     def close(self) -> None:
-        """End jobs, take the mirrors away and leave the viewer alone; for when the dock goes."""
+        """End jobs, take the copies of the lines away and leave the viewer alone; for when the dock goes."""
         for event, slot in self._connected:
             event.disconnect(slot)
         self._connected = []
@@ -93,7 +91,7 @@ class ProfileControl:
         self.lines.close()
         self._fits.cancel()
         self._frames.close()
-        self._snap.close()
+        self._center.close()
         self.time.close()
 
     # ---- what the user chooses
@@ -144,7 +142,7 @@ class ProfileControl:
             curve = next((c for c in self.state.curves if c.role == role and c.profile is not None), None)
             if curve is not None and role in self._pixels:
                 self._say("Looking for the particle's centre …")
-                self._snap.start(
+                self._center.start(
                     role, self._pixels[role], curve.profile.line, self._sources[role][1].pixel_size_nm
                 )
                 return
@@ -160,7 +158,7 @@ class ProfileControl:
         }
         item, counts = self._counts_item(), self.state.counts
         is_counted = item is not None and _is_taken(self._taken_counts(item), self._counted)
-        self.kept.keep(self.lines.name, frames, counts if is_counted else None)
+        self.kept.add(self.lines.name, frames, counts if is_counted else None)
 
     def save_figure(self, path: Path) -> None:
         """Write the profiles and where they were taken, ready for a paper."""
@@ -315,7 +313,7 @@ class ProfileControl:
 
     def _on_layers(self, event: Any = None) -> None:
         """Follow the images: names, roles, pixels and calibration."""
-        images = [x for x in self.viewer.layers if not (_layers.why_not(x) or is_kymograph(x))]
+        images = [x for x in self.viewer.layers if not (_layers.why_not(x) or _layers.is_kymograph(x))]
         self.state.layers = tuple(layer.name for layer in reversed(images))
         renamed = {role: layer.name for role, (layer, _) in self._sources.items() if layer in images}
         sizes = [(x.name, _layers.is_output(x), math.prod(_layers.level0(x).shape[-2:])) for x in images]
@@ -391,4 +389,6 @@ def _is_taken(one: tuple[Any, Any], other: tuple[Any, Any] | None) -> bool:
     """Whether two profiles or counts are of the same place, pixels and choices."""
     if other is None or one[0] != other[0]:
         return False
-    return all(is_same(a, b) if a is not None else b is None for a, b in zip(one[1], other[1], strict=True))
+    return all(
+        same_pixels(a, b) if a is not None else b is None for a, b in zip(one[1], other[1], strict=True)
+    )

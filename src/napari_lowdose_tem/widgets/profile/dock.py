@@ -24,10 +24,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_lowdose_tem.widgets.profile import kept as kept
 from napari_lowdose_tem.widgets.profile.control import ProfileControl
-from napari_lowdose_tem.widgets.profile.numbers import numbers_html, reasons_text
+from napari_lowdose_tem.widgets.profile.kept_csv import to_text
+from napari_lowdose_tem.widgets.profile.kept_table import KeptTable
+from napari_lowdose_tem.widgets.profile.lines_file import ENDING
+from napari_lowdose_tem.widgets.profile.over_time_plot import OverTimePlot
 from napari_lowdose_tem.widgets.profile.plot import ProfilePlot
+from napari_lowdose_tem.widgets.profile.results_text import numbers_html, reasons_text
 from napari_lowdose_tem.widgets.profile.state import (
     FITS,
     LAYOUTS,
@@ -37,8 +40,6 @@ from napari_lowdose_tem.widgets.profile.state import (
     SCALES,
     segments_text,
 )
-from napari_lowdose_tem.widgets.profile.table import KeptTable
-from napari_lowdose_tem.widgets.profile.time_plot import TimePlot
 from napari_lowdose_tem.widgets.shared.parts import Dock, Note, choose, show_message
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class ProfileDock(Dock):
         self.figure_button = QPushButton("Figure …")
         self.figure_button.setToolTip("Images, line, profiles and fits as PNG, SVG or PDF")
         self.line_note, self.counts_note, self.notes_note, self.time_note = (Note() for _ in range(4))
-        self.plot, self.time_plot = ProfilePlot(), TimePlot()
+        self.plot, self.time_plot = ProfilePlot(), OverTimePlot()
         self.numbers_label, self.message_label = QLabel(), QLabel()
         self.numbers_label.setTextFormat(Qt.TextFormat.RichText)
         for label in (self.numbers_label, self.message_label):
@@ -207,12 +208,10 @@ class ProfileDock(Dock):
         self.table.edited.connect(lambda row, key, text: control.kept.edit(row, **{key: text}))
         self.delete_button.clicked.connect(lambda: control.kept.delete(self.table.chosen))
         self.copy_button.clicked.connect(
-            lambda: QApplication.clipboard().setText(kept.to_text(control.state.rows))
+            lambda: QApplication.clipboard().setText(to_text(control.state.rows))
         )
         self.csv_button.clicked.connect(lambda: self._on_save("measurements.csv", "Table (*.csv)"))
-        self.json_button.clicked.connect(
-            lambda: self._on_save(f"profiles{kept.ENDING}", "Lines (*.lines.json)")
-        )
+        self.json_button.clicked.connect(lambda: self._on_save(f"profiles{ENDING}", "Lines (*.lines.json)"))
 
     # ---- files
 

@@ -1,4 +1,4 @@
-"""The lines of the Line profile dock: a Shapes layer, and in grid mode its mirrors on the other images."""
+"""The lines of the Line profile dock: a Shapes layer, and in grid mode its copies on the other images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.widgets.profile.mirrors import ORANGE, Mirrors, is_mirror
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.profile.grid_copies import ORANGE, Color, GridCopies
+from napari_lowdose_tem.widgets.shared.coordinates import convert_points, pad
+from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy, unique_name
 from napari_lowdose_tem.widgets.shared.worker import Later
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer, Shapes
 
 Ends = npt.NDArray[np.float64]
+Segment = tuple[tuple[float, float], tuple[float, float]]
 
 NAME = "Line profiles"
 COLOR = "#ffb000"
@@ -43,7 +45,7 @@ class LineLayers:
         self._seen: tuple[Any, ...] = ()
         self._is_drawing = False
         self._drawn = Later(self._let_adjust)
-        self._mirrors = Mirrors(viewer, self)
+        self._copies = GridCopies(viewer, self)
         self._connected = [
             (viewer.layers.events.inserted, self._on_layers),
             (viewer.layers.events.removed, self._on_removed),
@@ -58,13 +60,13 @@ class LineLayers:
         self._changed = changed
 
     def close(self) -> None:
-        """Leave the lines alone and take the mirrors away."""
+        """Leave the lines alone and take the copies away."""
         for event, slot in self._connected:
             event.disconnect(slot)
         self._connected = []
         self._drawn.cancel()
         self._watch(None)
-        self._mirrors.close()
+        self._copies.close()
 
     # ---- what there is
 
@@ -94,28 +96,21 @@ class LineLayers:
         return None if self._current < 0 else self._ends_of(self._current)
 
     def is_ours(self, layer: Layer) -> bool:
-        """Whether the layer is a mirror."""
-        return layer in self._mirrors.layers
+        """Whether the layer is a copy of the lines."""
+        return layer in self._copies.layers
 
-    def ends_on(self, image: Layer, ends: Ends | None = None) -> tuple[tuple[float, float], ...] | None:
+    def ends_on(self, image: Layer, ends: Ends | None = None) -> Segment | None:
         """Start and stop of the line on an image, (row, column) [px], wherever and however large it lies."""
         ends = self.ends if ends is None else ends
         if ends is None or self.layer is None:
             return None
-        factor = _unit_factor(self.layer, image)
-        placed = []
-        for end in ends:
-            world = np.asarray(self.layer.data_to_world(_padded(end, self.layer.ndim)))[-2:]
-            row, col = image.world_to_data(_padded(world * factor, image.ndim))[-2:]
-            placed.append((float(row), float(col)))
-        return tuple(placed)
+        start, stop = convert_points(ends, self.layer, image).tolist()
+        return (start[0], start[1]), (stop[0], stop[1])
 
     def ends_from(self, image: Layer, ends: Sequence[tuple[float, float]]) -> Ends:
         """Turn (row, column) [px] on an image into the layer's own coordinates."""
         layer = self.layer or self._make(image)
-        factor = _unit_factor(layer, image)
-        world = [np.asarray(image.data_to_world(_padded(end, image.ndim)))[-2:] / factor for end in ends]
-        return np.array([layer.world_to_data(_padded(point, layer.ndim))[-2:] for point in world])
+        return convert_points(ends, image, layer)
 
     # ---- what the user does
 
@@ -131,7 +126,7 @@ class LineLayers:
         """Add a line by its (row, column) ends [px] on an image, and measure it."""
         layer = self.layer or self._make(image)
         placed = self.ends_from(image, ends)
-        layer.add(np.array([_padded(end, layer.ndim) for end in placed]), shape_type="line")
+        layer.add(np.array([pad(end, layer.ndim) for end in placed]), shape_type="line")
         self._name_lines(name)
         self.choose(len(layer.data) - 1)
 
@@ -162,7 +157,7 @@ class LineLayers:
         """Draw the lines as wide as the profile is averaged over, in the layer's units."""
         self.width = width
         self._style()
-        self._mirrors.follow()
+        self._copies.follow()
 
     # ---- inside
 
@@ -174,14 +169,14 @@ class LineLayers:
         layer = self._viewer.add_shapes(
             None,
             ndim=2,
-            name=_layers.unique_name(NAME, [other.name for other in self._viewer.layers]),
+            name=unique_name(NAME, [other.name for other in self._viewer.layers]),
             units=units,
             features={"name": np.empty(0, object)},
             text={"string": "{name}", "size": 10, "color": COLOR, "anchor": "upper_left"},
             edge_color=COLOR,
             face_color="transparent",
             opacity=1.0,
-            metadata={_layers.KEY: {"line_profiles": {}}},
+            metadata={KEY: {"line_profiles": {}}},
         )
         self._viewer.layers.selection.active = selected
         self._watch(layer)
@@ -197,14 +192,14 @@ class LineLayers:
     def _on_layers(self, event: Any = None) -> None:
         if self.layer is None:
             self._take_any()
-        self._mirrors.arrange_soon()
+        self._copies.arrange_soon()
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer:
             self._watch(None)
             self._take_any()
             self._on_change()
-        self._mirrors.arrange_soon()
+        self._copies.arrange_soon()
 
     def _take_any(self) -> None:
         found = [layer for layer in self._viewer.layers if _is_lines(layer) and len(layer.data)]
@@ -223,7 +218,7 @@ class LineLayers:
                 (watched.events.units, self._on_change),
                 (watched.events.scale, self._on_change),
                 (watched.events.translate, self._on_change),
-                (watched.events.visible, self._mirrors.arrange_soon),
+                (watched.events.visible, self._copies.arrange_soon),
                 (watched.selected_data.events.items_changed, self._on_change),
             ):
                 (event.connect if connect else event.disconnect)(slot)
@@ -232,7 +227,7 @@ class LineLayers:
         if layer is not None:
             layer.mouse_drag_callbacks.append(self._on_mouse)
         self.layer, self._current, self._seen = layer, -1, ()
-        self._mirrors.arrange_soon()
+        self._copies.arrange_soon()
 
     def _on_mouse(self, layer: Shapes, event: Any) -> Iterator[None]:
         """Notice that a line was drawn."""
@@ -254,7 +249,7 @@ class LineLayers:
 
     def _on_zoom(self, event: Any = None) -> None:
         self._style()
-        self._mirrors.follow()
+        self._copies.follow()
 
     def _on_change(self, *_: Any) -> None:
         """Find out what is measured now, and tell where that is new."""
@@ -273,7 +268,7 @@ class LineLayers:
         if seen != self._seen:
             self._seen = seen
             self._style()
-            self._mirrors.follow()
+            self._copies.follow()
             self._changed()
 
     def _ends_of(self, index: int) -> Ends:
@@ -298,7 +293,7 @@ class LineLayers:
             self.layer.features = self.layer.features.assign(name=names)
 
     def _style(self) -> None:
-        if self.layer is None or _layers.KEY not in self.layer.metadata:
+        if self.layer is None or KEY not in self.layer.metadata:
             return  # a layer of the user's own looks as he made it
         width, color = self.look()
         layer = self.layer
@@ -309,11 +304,11 @@ class LineLayers:
         if not layer.selected_data and abs(layer.current_edge_width - width) > 0.05 * width:
             layer.current_edge_width = width
 
-    def look(self) -> tuple[float, tuple[float, float, float, float]]:
+    def look(self) -> tuple[float, Color]:
         """Width [the layer's units] and colour of a line: a translucent band where that can be seen."""
         zoom = max(float(self._viewer.scene.camera.zoom), 1e-12)
         is_band = self.width * zoom >= _BAND_FROM_PX
-        return (self.width if is_band else _LINE_PX / zoom), (*ORANGE, _BAND_ALPHA if is_band else 1.0)
+        return (self.width if is_band else _LINE_PX / zoom), (*ORANGE[:3], _BAND_ALPHA if is_band else 1.0)
 
     @property
     def thin(self) -> float:
@@ -324,20 +319,7 @@ class LineLayers:
 def _is_lines(layer: Layer) -> bool:
     from napari.layers import Shapes
 
-    return isinstance(layer, Shapes) and not is_mirror(layer)
-
-
-def _unit_factor(lines: Layer, image: Layer) -> npt.NDArray[np.float64]:
-    """Lengths in the image's units over those in the units of the lines, for rows and columns."""
-    factors = [
-        float((1 * own).to(other).magnitude) if own.is_compatible_with(other) else 1.0
-        for own, other in zip(lines.units[-2:], image.units[-2:], strict=True)
-    ]
-    return np.array(factors)
-
-
-def _padded(point: Any, ndim: int) -> list[float]:
-    return [0.0] * (ndim - 2) + [float(value) for value in point]
+    return isinstance(layer, Shapes) and not is_grid_copy(layer)
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from psygnal import evented
 from napari_lowdose_tem.figures.profile import scale_profile
 from napari_lowdose_tem.measure.measurement import Measurement
 from napari_lowdose_tem.measure.profile import Profile
-from napari_lowdose_tem.widgets.profile.kept import Row
+from napari_lowdose_tem.widgets.profile.kept_rows import Row
 
 ROLES = ("HDE", "LDE", "output")
 LAYOUTS = {"overlaid": "Overlaid", "stacked": "One above the other"}

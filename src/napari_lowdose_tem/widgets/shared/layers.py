@@ -57,9 +57,14 @@ def is_output(layer: Layer) -> bool:
     return "enhanced" in layer.metadata.get(KEY, {}).get("provenance", {})
 
 
-def is_kymograph(metadata: Mapping[str, Any]) -> bool:
-    """Whether the rows of a layer with these metadata are frames."""
-    return "kymograph_of" in metadata.get(KEY, {}).get("provenance", {})
+def is_kymograph(layer: Layer) -> bool:
+    """Whether the rows of a layer are frames."""
+    return _is_kymograph(layer.metadata)
+
+
+def is_grid_copy(layer: Layer) -> bool:
+    """Whether a layer is a copy of the measured lines, made for a cell of the grid."""
+    return bool(layer.metadata.get(KEY, {}).get("mirror"))
 
 
 def viewer_itself(viewer: ViewerModel) -> ViewerModel:
@@ -90,7 +95,7 @@ def image_from_data(data: Any, meta: Mapping[str, Any]) -> Image:
     frame_time_s = ours.get("frame_time_s")
     scale, units = meta.get("scale"), meta.get("units")
     pixel_size_nm = None
-    if scale is not None and units is not None and not is_kymograph(meta.get("metadata", {})):
+    if scale is not None and units is not None and not _is_kymograph(meta.get("metadata", {})):
         sizes = [_in(s, u, "nm") for s, u in zip(scale[-2:], _units(units)[-2:], strict=True)]
         if all(size is not None for size in sizes):
             pixel_size_nm = (abs(sizes[0]), abs(sizes[1]))
@@ -224,6 +229,10 @@ def frame_index(viewer: ViewerModel, layer: Layer) -> int:
 def level0(layer: Layer) -> Any:
     """Pixels of a layer, of a multi-scale layer its finest level."""
     return _level0(layer.data)
+
+
+def _is_kymograph(metadata: Mapping[str, Any]) -> bool:
+    return "kymograph_of" in metadata.get(KEY, {}).get("provenance", {})
 
 
 def _level0(data: Any) -> Any:

@@ -17,7 +17,7 @@ _COLORS = {
 _INTERVAL = 1.96  # standard errors of a 95 % interval
 
 
-class TimePlot(QWidget):
+class OverTimePlot(QWidget):
     """Kymograph above, diameters with their 95 % bands below, the separation of two with them."""
 
     def __init__(self) -> None:

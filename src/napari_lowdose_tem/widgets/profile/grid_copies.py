@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy, unique_name
 from napari_lowdose_tem.widgets.shared.worker import Later
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer, Shapes
 
-    from napari_lowdose_tem.widgets.profile.lines import LineLayers
+Color = tuple[float, float, float, float]
+ORANGE: Color = (1.0, 0.69, 0.0, 1.0)
 
-ORANGE = (1.0, 0.69, 0.0)
+
+class CopiedLines(Protocol):
+    """What the copies need of the lines: their layer, and their look at the present zoom."""
+
+    layer: Shapes | None
+
+    def look(self) -> tuple[float, Color]:
+        """Width [the layer's units] and colour of a line."""
+
+    @property
+    def thin(self) -> float:
+        """Width of a line that is thin on the screen [the layer's units]."""
 
 
-class Mirrors:
+class GridCopies:
     """In grid mode: above each other layer a copy of the lines, and two layers a cell.
 
     Parameters
@@ -30,7 +42,7 @@ class Mirrors:
         What is copied.
     """
 
-    def __init__(self, viewer: ViewerModel, lines: LineLayers) -> None:
+    def __init__(self, viewer: ViewerModel, lines: CopiedLines) -> None:
         self._viewer, self._lines = viewer, lines
         self._of: dict[Layer, Shapes] = {}
         self._stride: int | None = None
@@ -44,7 +56,7 @@ class Mirrors:
         ]
         for event, slot in self._connected:
             event.connect(slot)
-        for layer in [layer for layer in viewer.layers if is_mirror(layer)]:  # of a dock that crashed
+        for layer in [layer for layer in viewer.layers if is_grid_copy(layer)]:  # of a dock that crashed
             viewer.layers.remove(layer)
         self.arrange_soon()
 
@@ -67,7 +79,7 @@ class Mirrors:
             self._soon.ask()
 
     def arrange(self) -> None:
-        """Put a mirror above each layer, the lines above the last that is visible, two layers a cell."""
+        """Put a copy above each layer, the lines above the last that is visible, two layers a cell."""
         lines, viewer = self._lines.layer, self._viewer
         if not self._grid.enabled or lines is None or lines not in viewer.layers or not lines.visible:
             self._remove_all()
@@ -105,17 +117,17 @@ class Mirrors:
         data = [np.asarray(shape, float)[[0, -1], -2:] for shape in lines.data]
         # bands, and in each a thin line
         widths = [width] * len(data) + [self._lines.thin] * len(data)
-        colors = np.array([color] * len(data) + [(*ORANGE, 1.0)] * len(data)).reshape(-1, 4)
-        for layer, mirror in self._of.items():
-            mirror.visible = layer.visible
+        colors = np.array([color] * len(data) + [ORANGE] * len(data)).reshape(-1, 4)
+        for layer, copy in self._of.items():
+            copy.visible = layer.visible
             # nobody else needs to hear of it; napari would look at all layers anew
-            with mirror.events.data.blocker(), mirror.block_thumbnail_update():
-                mirror.data = (data * 2, ["line"] * len(widths)) if data else []
-                if data and not np.allclose(mirror.edge_width, widths):
-                    mirror.edge_width = widths
-                if data and not np.allclose(mirror.edge_color, colors, atol=0.01):
-                    mirror.edge_color = colors
-            mirror.editable = False
+            with copy.events.data.blocker(), copy.block_thumbnail_update():
+                copy.data = (data * 2, ["line"] * len(widths)) if data else []
+                if data and not np.allclose(copy.edge_width, widths):
+                    copy.edge_width = widths
+                if data and not np.allclose(copy.edge_color, colors, atol=0.01):
+                    copy.edge_color = colors
+            copy.editable = False
 
     def _watch(self, layers: set[Layer]) -> None:
         for layer in self._watched - layers:
@@ -127,23 +139,23 @@ class Mirrors:
     def _add(self, layer: Layer) -> None:
         viewer, lines = self._viewer, self._lines.layer
         selected, active = set(viewer.layers.selection), viewer.layers.selection.active
-        mirror = viewer.add_shapes(
+        copy = viewer.add_shapes(
             None,
             ndim=2,
-            name=_layers.unique_name(f"Line on {layer.name}", [other.name for other in viewer.layers]),
-            metadata={_layers.KEY: {"mirror": True}},
+            name=unique_name(f"Line on {layer.name}", [other.name for other in viewer.layers]),
+            metadata={KEY: {"mirror": True}},
             face_color="transparent",
             opacity=1.0,
             **{key: _last_two(getattr(lines, key)) for key in ("scale", "translate", "units")},
         )
-        self._of[layer] = mirror
+        self._of[layer] = copy
         viewer.layers.selection.active = active
         viewer.layers.selection.update(selected)
 
     def _remove(self, layer: Layer) -> None:
-        mirror = self._of.pop(layer)
-        if mirror in self._viewer.layers:
-            self._viewer.layers.remove(mirror)
+        copy = self._of.pop(layer)
+        if copy in self._viewer.layers:
+            self._viewer.layers.remove(copy)
 
     def _remove_all(self) -> None:
         was_arranging, self._is_arranging = self._is_arranging, True
@@ -156,11 +168,6 @@ class Mirrors:
                 self._grid.stride = self._stride
             self._stride = None
         self._is_arranging = was_arranging
-
-
-def is_mirror(layer: Layer) -> bool:
-    """Whether a layer is such a copy."""
-    return bool(layer.metadata.get(_layers.KEY, {}).get("mirror"))
 
 
 def _last_two(values: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
-from napari_lowdose_tem.widgets.profile.kept import Row, diameters
-from napari_lowdose_tem.widgets.profile.numbers import with_error
+from napari_lowdose_tem.widgets.profile.kept_rows import Row, diameters
+from napari_lowdose_tem.widgets.profile.results_text import with_error
 
 HEADER = ("Name", "Layer", "Frame", "Diameter", "Separation", "Note")
 _NAME, _NOTE = 0, 5

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from napari_lowdose_tem.measure.profile import Line
-from napari_lowdose_tem.widgets.profile.jobs import Newest
+from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class _Request:
     pixel_size_nm: tuple[float, float] | None
 
 
-class Snap:
+class CenterSearch:
     """Looks for the centre.
 
     Parameters
@@ -32,8 +32,8 @@ class Snap:
     """
 
     def __init__(self, done: Callable[[str, Line], None], failed: Callable[[Exception], None]) -> None:
-        self._job: Newest[_Request] = Newest(
-            _iter_snap, lambda found: done(*found), lambda _, error: failed(error)
+        self._job: LatestRequest[_Request] = LatestRequest(
+            _iter_center, lambda found: done(*found), lambda _, error: failed(error)
         )
 
     def start(
@@ -47,7 +47,7 @@ class Snap:
         self._job.cancel()
 
 
-def _iter_snap(request: _Request) -> Iterator[tuple[str, Line]]:
+def _iter_center(request: _Request) -> Iterator[tuple[str, Line]]:
     from napari_lowdose_tem.measure import snap_to_center
 
     yield request.role, snap_to_center(request.pixels, request.line, request.pixel_size_nm)

@@ -26,7 +26,7 @@ _TELL_S = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class TimeRequest:
+class OverTimeRequest:
     """A line to be measured on every frame; `raw` is the stack an enhanced one was made from."""
 
     image: Image
@@ -80,7 +80,7 @@ class OverTimeRun:
         if self._state.time_running:
             return
         self._image, self._name, self._told_at, self._last = image, layer.name, 0.0, None
-        request = TimeRequest(image, line, options, self._state.follow, raw)
+        request = OverTimeRequest(image, line, options, self._state.follow, raw)
         job = self._job = Job(request.iter_steps, f"line over the frames of {image.name}")
         job.progress.connect(self._on_progress)
         job.finished.connect(self._on_finished)
@@ -163,8 +163,3 @@ class OverTimeRun:
         self._job = None
         self._state.time_running, self._state.time_text = False, ""
         self._state.is_error, self._state.message = error, text
-
-
-def is_kymograph(layer: Layer) -> bool:
-    """Whether an image layer is no image of the specimen but a kymograph."""
-    return _layers.is_kymograph(layer.metadata)

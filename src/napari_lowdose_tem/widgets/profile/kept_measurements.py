@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from napari_lowdose_tem.measure.sphere_window import SphereFit
-from napari_lowdose_tem.widgets.profile import kept as kept
+from napari_lowdose_tem.widgets.profile.kept_csv import write_csv
+from napari_lowdose_tem.widgets.profile.kept_rows import Row, numbers_of_counts, rows_of, store_rows
 from napari_lowdose_tem.widgets.profile.lines import LineLayers
+from napari_lowdose_tem.widgets.profile.lines_file import ENDING, write_lines
 from napari_lowdose_tem.widgets.profile.state import HOW_TO_DRAW, ProfileState
 from napari_lowdose_tem.widgets.shared.worker import error_line
 
 
-class Keeper:
+class KeptMeasurements:
     """Keeps, edits and writes measurements; what happened is told in the dock's state.
 
     Parameters
@@ -30,9 +32,9 @@ class Keeper:
 
     def show(self) -> None:
         """Show the rows of the layer of lines."""
-        self._state.rows = () if self._lines.layer is None else kept.rows_of(self._lines.layer)
+        self._state.rows = () if self._lines.layer is None else rows_of(self._lines.layer)
 
-    def keep(self, name: str, frames: Mapping[str, int | None], counts: SphereFit | None = None) -> None:
+    def add(self, name: str, frames: Mapping[str, int | None], counts: SphereFit | None = None) -> None:
         """Add what is measured now, a row for each layer and one for the raw counts.
 
         `frames` says which frame a role shows.
@@ -43,15 +45,15 @@ class Keeper:
                 line = curve.profile.line
                 place, numbers = (line.start, line.stop), curve.measurement.to_json()
                 frame = frames.get(curve.role)
-                row = kept.Row(name, curve.layer, curve.role, frame, place, line.width_px, numbers)
+                row = Row(name, curve.layer, curve.role, frame, place, line.width_px, numbers)
                 rows.append(row)
                 if curve.role == "LDE" and counts is not None:
-                    rows.append(replace(row, numbers=kept.numbers_of_counts(counts)))
+                    rows.append(replace(row, numbers=numbers_of_counts(counts)))
         if not rows:
             self._say("There is nothing measured yet; draw a line first.", True)
             return
         self._store((*self._state.rows, *rows))
-        self._say(f"{len(rows)} measurement{'s' * (len(rows) > 1)} kept.")
+        self._say(f"{len(rows)} measurement{'s' * (len(rows) > 1)} ")
 
     def edit(self, index: int, **changes: str) -> None:
         """Change the name or the note of a row."""
@@ -65,16 +67,16 @@ class Keeper:
 
     def save_table(self, path: Path) -> None:
         """Write the table as CSV."""
-        self._write(path, lambda: kept.write_csv(path, self._state.rows))
+        self._write(path, lambda: write_csv(path, self._state.rows))
 
     def save_lines(self, path: Path) -> None:
         """Write the lines with all rows as JSON, to be opened again."""
-        path = path.with_name(path.name.removesuffix(".json").removesuffix(".lines") + kept.ENDING)
+        path = path.with_name(path.name.removesuffix(".json").removesuffix(".lines") + ENDING)
         if self._lines.layer is None:
             self._say(HOW_TO_DRAW, True)
             return
         data, attributes, _ = self._lines.layer.as_layer_data_tuple()
-        self._write(path, lambda: kept.write_lines(str(path), data, attributes))
+        self._write(path, lambda: write_lines(str(path), data, attributes))
 
     def save_over_time(self, path: Path) -> None:
         """Write the table over time as CSV."""
@@ -96,9 +98,9 @@ class Keeper:
         scale, layout = self._state.scale, self._state.layout
         self._write(path, lambda: figure.save(figure.draw(panels, scale=scale, layout=layout), path))
 
-    def _store(self, rows: tuple[kept.Row, ...]) -> None:
+    def _store(self, rows: tuple[Row, ...]) -> None:
         if self._lines.layer is not None:
-            kept.store_rows(self._lines.layer, rows)
+            store_rows(self._lines.layer, rows)
             self.show()
 
     def _write(self, path: Path, write: Callable[[], Any]) -> None:
