@@ -1,15 +1,11 @@
 import numpy as np
 import pytest
 
-from napari_lowdose_tem.camera.streaks import measure_streaks
-from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure import (
     Line,
     SphereFit,
     fit_counts,
     fit_sphere,
-    measure_raw_noise,
-    read_raw_noise,
     sample_line,
     snap_to_center,
 )
@@ -100,29 +96,6 @@ def test_raw_counts_of_a_real_camera_have_wider_errors(sphere):
     assert turned.refused or abs(turned.diameter - 96) < 30
 
 
-def test_streaks_are_told_from_the_specimen():
-    frame = np.full((256, 300), 8.0, np.float32)
-    found = measure_streaks(expose(frame, MEASURED, 3))
-    assert not found.is_white and not found.along_columns
-    # 0.85² and 0.2² of about 18 e-² a pixel
-    assert found.correlation[4] == pytest.approx(0.85**2 / 18, abs=0.012)
-    assert measure_streaks(expose(frame, MEASURED, 3).T).along_columns
-    assert measure_streaks(expose(frame, IDEAL, 3)).is_white
-    assert measure_streaks(frame[:40]).is_white
-
-
-def test_raw_noise_is_that_of_the_electrons():
-    frame = expose(np.full((200, 240), 6.0), IDEAL, 5)
-    assert measure_raw_noise(frame) == pytest.approx(1 / np.sqrt(6), rel=0.05)
-    assert measure_raw_noise(frame * (1 + 0.001 * np.arange(240))) == pytest.approx(1 / np.sqrt(6), rel=0.06)
-    # detective quantum efficiency near a third
-    noise = measure_raw_noise(expose(np.full((200, 240), 6.0), MEASURED, 5))
-    assert 0.25 < 1 / (6 * noise**2) < 0.5
-    for wrong in (np.zeros((50, 60)), np.ones((5, 5)), np.full((50, 60), np.nan)):
-        with pytest.raises(ValueError, match=r"noise|signal"):
-            measure_raw_noise(wrong)
-
-
 def test_the_bound_agrees_with_that_of_the_paper_s_dose():
     # 4.7 e-/px, 4.8 nm/px, pure Poisson
     for t_min, expected in ((0.41, 2.5), (0.59, 4.05)):
@@ -134,10 +107,3 @@ def test_the_bound_agrees_with_that_of_the_paper_s_dose():
 def test_impossible_cameras_are_errors(sphere, wrong):
     with pytest.raises(ValueError, match="more than 0"):
         fit_counts(sphere, beside(0), SIZE, **wrong)
-
-
-def test_enhanced_images_carry_the_noise_of_their_electrons():
-    image = Image(np.ones((8, 9)), provenance={"enhanced": {"raw_noise": 0.42}})
-    assert read_raw_noise(image) == 0.42
-    for said in ({}, {"enhanced": {}}, {"enhanced": "yes"}, {"enhanced": {"raw_noise": -1}}):
-        assert read_raw_noise(Image(np.ones((8, 9)), provenance=said)) is None

@@ -8,7 +8,6 @@ from napari_lowdose_tem.network.scaling import (
     RECIPES,
     check_recipe,
     fit_output,
-    measure_level,
     measure_scaling,
 )
 
@@ -80,17 +79,6 @@ def test_saturated_frames_stay_finite(name):
     saturated = np.full((20, 30), 65535, np.uint16)
     scaling = measure_scaling(RECIPES[name], saturated)
     np.testing.assert_allclose(scaling.to_counts(scaling.normalise(saturated)), 65535)
-
-
-def test_an_x_ray_hardly_moves_the_level(frame):
-    hit = frame.astype(np.float32)
-    hit[30, 40] = 5e6
-    assert hit.mean() > 4 * frame.mean()
-    assert measure_level(hit) == pytest.approx(frame.mean(), rel=0.03)
-
-
-def test_level_needs_pixels():
-    assert measure_level(np.empty(0)) == 0
 
 
 def test_output_is_fitted_to_the_counts(frame):

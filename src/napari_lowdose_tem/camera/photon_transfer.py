@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.camera.level import measure_level
 from napari_lowdose_tem.image import F64, Image
-from napari_lowdose_tem.network.scaling import measure_level
 
 _BLOCK_PX = 4  # shared light reaches about a pixel far
 _WINDOW_PX = 16

@@ -254,7 +254,7 @@ class Here:
 
 def _find_noise(image: Image, frame: int) -> float | None:
     """Noise of a raw pixel over the background, for the errors of what is measured on the output."""
-    from napari_lowdose_tem.measure import measure_raw_noise
+    from napari_lowdose_tem.camera.raw_noise import measure_raw_noise
 
     try:
         return round(measure_raw_noise(image.frames(frame, frame + 1)[0]), 6)

@@ -1,7 +1,7 @@
 """Lines on frames: profiles, diameters, edges and separations with their errors."""
 
+from napari_lowdose_tem.camera.raw_noise import measure_raw_noise, read_raw_noise
 from napari_lowdose_tem.measure.counts import fit_counts
-from napari_lowdose_tem.measure.errors import measure_raw_noise, read_raw_noise
 from napari_lowdose_tem.measure.fit import fit_profile, suggest_particles
 from napari_lowdose_tem.measure.measurement import Background, FitOptions, Measurement, Particle
 from napari_lowdose_tem.measure.over_time import OverTime, iter_over_time, measure_over_time

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_lowdose_tem.camera.raw_noise import measure_raw_noise, read_raw_noise
 from napari_lowdose_tem.image import F64, Image
 from napari_lowdose_tem.io.output import write_text
-from napari_lowdose_tem.measure.errors import measure_raw_noise, read_raw_noise
 from napari_lowdose_tem.measure.fit import fit_profile, suggest_particles
 from napari_lowdose_tem.measure.measurement import FitOptions, Measurement
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line

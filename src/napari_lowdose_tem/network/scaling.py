@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.camera.level import is_short, measure_level
 from napari_lowdose_tem.image import F32, Image
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -22,7 +23,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Recipes as plain data, stored in the model file and applied exactly as in training."""
 
 _STACK_SAMPLE = 16  # frames of a stack its common scaling is measured on
-_OUTLIER = 20.0  # an X-ray adds up to this many mean levels to the mean, not its tens of thousands of counts
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def measure_scaling(recipe: Mapping[str, Any], counts: npt.NDArray[Any]) -> Scal
     For frames without any signal (all equal or not finite) a scaling that maps them to a constant.
     """
     check_recipe(recipe)
-    if recipe["name"] == "level" and _is_short(counts):
+    if recipe["name"] == "level" and is_short(counts):
         finite = counts
     else:
         finite = np.asarray(counts, np.float32)
@@ -128,24 +128,6 @@ def measure_stack(
         )
     means = {f.name: float(np.mean([getattr(m, f.name) for m in measured])) for f in fields(Scaling)}
     return Scaling(**means)
-
-
-def measure_level(counts: npt.NDArray[Any]) -> float:
-    """Mean of finite counts, outliers held down; 0 for no pixels."""
-    if counts.size == 0:
-        return 0.0
-    if _is_short(counts):  # exact either way, and a frame's level is measured at camera speed
-        mean = int(counts.sum(axis=-1, dtype=np.uint32).sum(dtype=np.uint64)) / counts.size
-    else:
-        mean = float(counts.mean(dtype=np.float64))
-    if mean > 0 and float(counts.max()) > _OUTLIER * mean:
-        mean = float(np.minimum(np.asarray(counts, np.float32), _OUTLIER * mean).mean(dtype=np.float64))
-    return mean
-
-
-def _is_short(counts: npt.NDArray[Any]) -> bool:
-    """Whether counts are of at most 16 bits without sign, a row's sum of at most 32."""
-    return counts.dtype.kind == "u" and counts.dtype.itemsize <= 2 and counts.shape[-1] <= 2**16
 
 
 def fit_output(

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_lowdose_tem.camera.raw_noise import read_raw_noise
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.measure.errors import read_raw_noise
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
 from napari_lowdose_tem.widgets.profile.center_search import CenterSearch
