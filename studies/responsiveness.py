@@ -29,9 +29,9 @@ from rich.table import Table
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.network.model_file import find_model
 from napari_lowdose_tem.simulate import expose, make_scene
-from napari_lowdose_tem.widgets.live.control import WatchControl
-from napari_lowdose_tem.widgets.live.dock import WatchDock
-from napari_lowdose_tem.widgets.live.layers import WatchLayers
+from napari_lowdose_tem.widgets.live.control import LiveControl
+from napari_lowdose_tem.widgets.live.dock import LiveDock
+from napari_lowdose_tem.widgets.live.layers import LiveLayers
 from napari_lowdose_tem.widgets.live.state import LAYER
 
 BEAT_MS, LIMIT_MS = 5, 50
@@ -85,9 +85,9 @@ def wait(seconds: float, until: Any = None) -> None:
 
 def measure_live(viewer: napari.Viewer, movie: npt.NDArray[Any], args: argparse.Namespace) -> dict[str, Any]:
     """Replay a movie through the Live dock."""
-    dock = WatchDock(viewer)
+    dock = LiveDock(viewer)
     viewer.window.add_dock_widget(dock, name="Live", area="right")
-    control: WatchControl = dock.control
+    control: LiveControl = dock.control
     control.choose_model(str(find_model(args.model).path))
     control.choose(kind=LAYER, rate_per_s=args.rate, device=args.device)
     viewer.layers["movie"].visible = False
@@ -129,7 +129,7 @@ def measure_live(viewer: napari.Viewer, movie: npt.NDArray[Any], args: argparse.
 
 def measure_bare(viewer: napari.Viewer, movie: npt.NDArray[Any], args: argparse.Namespace) -> dict[str, Any]:
     """Draw the frames of a movie in two layers, as the Live dock does, computing nothing."""
-    layers, n_drawn = WatchLayers(viewer), 0
+    layers, n_drawn = LiveLayers(viewer), 0
     while not layers.show("movie", Image(movie[0]), Image(movie[0].astype(np.float32))):
         pass
 

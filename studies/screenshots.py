@@ -126,12 +126,12 @@ def shoot_load_and_enhance(viewer: napari.Viewer, frame: str | None) -> None:
 
     enhance = open_dock(viewer, "Enhance")
     state = enhance.control.state
-    wait(lambda: state.live_text.endswith("enhanced.") or state.is_error)
+    wait(lambda: state.preview_text.endswith("enhanced.") or state.is_error)
     shoot(viewer, "enhance-frame")
     viewer.canvas.grid.enabled = True
     shoot(viewer, "enhance")
     viewer.canvas.grid.enabled = False
-    enhance.live_button.click()  # off, for the whole stack
+    enhance.preview_button.click()  # off, for the whole stack
 
     viewer.layers.clear()
     viewer.open_sample(PLUGIN, "movie")
@@ -307,8 +307,8 @@ def shoot_train(viewer: napari.Viewer, frame: str | None) -> None:
         control.choose_start(NEW_WEIGHTS)
         control.choose(epochs=EPOCHS)
         dock.train_button.click()
-        wait(lambda: state.triplet is not None or state.is_error, 1200)
-        dock.triplet_button.click()
+        wait(lambda: state.validation is not None or state.is_error, 1200)
+        dock.layers_button.click()
         viewer.canvas.grid.enabled = True
         wait(lambda: len(state.curves.epochs) >= EPOCHS // 2 or state.is_error, 1200)
         shoot(viewer, "train-dock-learning")

@@ -92,7 +92,7 @@ dock = EnhanceDock(viewer)
 dock.show()
 assert "torch" not in sys.modules
 deadline = time.monotonic() + 100
-while not dock.control.state.live_text.endswith("enhanced."):
+while not dock.control.state.preview_text.endswith("enhanced."):
     assert time.monotonic() < deadline, dock.control.state.message
     app.processEvents()
 dock.close()
@@ -210,7 +210,7 @@ def test_menu_command_prepares_the_selected_stack(viewer):
     assert dock.isVisibleTo(viewer.window._qt_window)
     assert dock.control.state.source == "first"
     assert dock.run_button.text() == "Enhance the whole stack"
-    assert not dock.control.state.live
+    assert not dock.control.state.preview
 
 
 def test_preferences_reach_the_docks(viewer, plugin_settings):

@@ -78,7 +78,7 @@ def sample_movie() -> list[LayerTuple]:
 
 def enhance_stack(viewer: napari.viewer.Viewer) -> None:
     """Open the Enhance dock on the selected layer, ready to start on the whole stack."""
-    open_enhance(viewer).prepare_batch()
+    open_enhance(viewer).prepare_stack()
 
 
 def open_enhance(viewer: napari.viewer.Viewer) -> EnhanceDock:

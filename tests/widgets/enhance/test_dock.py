@@ -8,10 +8,10 @@ from napari.components import ViewerModel
 
 from napari_lowdose_tem.enhancement.run import enhance
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.enhance import stack as batch
+from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
 from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
-from napari_lowdose_tem.widgets.enhance.preview import FrameCache, LiveFrame
+from napari_lowdose_tem.widgets.enhance.preview import FrameCache, PreviewFrame
 from napari_lowdose_tem.widgets.shared import layers as _layers
 from napari_lowdose_tem.widgets.shared.parts import Note
 from napari_lowdose_tem.widgets.shared.source_tokens import SourceTokens
@@ -39,11 +39,11 @@ def control(viewer, qtbot):
 
 
 def wait_shown(qtbot, control, frame):
-    qtbot.waitUntil(lambda: control.state.live_text == f"Frame {frame} is shown enhanced.", timeout=LONG)
-    return control._live.layer
+    qtbot.waitUntil(lambda: control.state.preview_text == f"Frame {frame} is shown enhanced.", timeout=LONG)
+    return control._preview.layer
 
 
-def wait_batch(qtbot, control):
+def wait_stack(qtbot, control):
     qtbot.waitUntil(lambda: not control.state.running, timeout=LONG)
 
 
@@ -64,9 +64,9 @@ def slow(movie, pause_s=0.05):
 
 
 def test_whole_stack_into_memory(qtbot, viewer, control, movie):
-    control.run_batch()
+    control.start_stack()
     assert control.state.running
-    wait_batch(qtbot, control)
+    wait_stack(qtbot, control)
     assert not control.state.is_error, control.state.message
     output, source = viewer.layers["movie enhanced"], viewer.layers["movie"]
     expected = enhance(_layers.image_from_layer(source), control.state.model, "cpu")
@@ -86,19 +86,19 @@ def test_whole_stack_into_memory(qtbot, viewer, control, movie):
 
 def test_corrected_gain_reaches_the_outputs(qtbot, viewer, control):
     source = viewer.layers["movie"]
-    control.set_live(True)
-    live = wait_shown(qtbot, control, viewer.dims.current_step[0])
+    control.set_preview(True)
+    preview = wait_shown(qtbot, control, viewer.dims.current_step[0])
     _layers.set_calibration(source, (2.0, 3.0), 55.0)
-    assert _layers.image_from_layer(live).counts_per_electron == 55
+    assert _layers.image_from_layer(preview).counts_per_electron == 55
     source.metadata["lowdose_tem"]["counts_per_electron"] = 66.0  # in place nothing is told
-    control.run_batch()
-    wait_batch(qtbot, control)
+    control.start_stack()
+    wait_stack(qtbot, control)
     assert _layers.image_from_layer(viewer.layers["movie enhanced"]).counts_per_electron == 66
 
 
-def test_live_frame_follows_the_slider_and_equals_the_batch(qtbot, viewer, control):
+def test_preview_follows_the_slider_and_equals_the_stack(qtbot, viewer, control):
     viewer.dims.set_current_step(0, 1)
-    control.set_live(True)
+    control.set_preview(True)
     layer = wait_shown(qtbot, control, 1)
     source = viewer.layers["movie"]
     expected = enhance(_layers.image_from_layer(source), control.state.model, "cpu").data
@@ -111,7 +111,7 @@ def test_live_frame_follows_the_slider_and_equals_the_batch(qtbot, viewer, contr
     assert _layers.image_from_layer(layer).provenance["frame"] == 3
     assert _layers.image_from_layer(layer).pixel_size_nm == (2, 3)
     assert len(viewer.layers) == 2
-    control.set_live(False)
+    control.set_preview(False)
     assert list(viewer.layers) == [source]
 
 
@@ -123,18 +123,18 @@ def test_dock_shows_the_frame_enhanced_at_once(qtbot, viewer, movie):
     control = dock.control
     control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
     control.choose_device("cpu")
-    qtbot.waitUntil(lambda: control.state.live)
-    assert control._live._job is None
+    qtbot.waitUntil(lambda: control.state.preview)
+    assert control._preview._job is None
     for _ in range(2):
         viewer.layers.extend(layers)
         first = wait_shown(qtbot, control, viewer.dims.current_step[0])
-        assert dock.live_button.isChecked()
+        assert dock.preview_button.isChecked()
         viewer.layers.remove(layers[0])
-        assert not viewer.layers  # and live still: the next image is shown enhanced
+        assert not viewer.layers  # and the preview stays on: the next image is shown enhanced
     viewer.layers.extend(layers)
     first = wait_shown(qtbot, control, viewer.dims.current_step[0])
     dock.close()
-    qtbot.waitUntil(lambda: control._live._job is None, timeout=LONG)
+    qtbot.waitUntil(lambda: control._preview._job is None, timeout=LONG)
 
     again = EnhanceDock(viewer)
     qtbot.addWidget(again)
@@ -142,7 +142,7 @@ def test_dock_shows_the_frame_enhanced_at_once(qtbot, viewer, movie):
     control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
     control.choose_device("cpu")
     assert wait_shown(qtbot, control, viewer.dims.current_step[0]) is first  # taken over, not doubled
-    again.live_button.click()
+    again.preview_button.click()
     assert list(viewer.layers) == layers
     again.close()
 
@@ -150,7 +150,7 @@ def test_dock_shows_the_frame_enhanced_at_once(qtbot, viewer, movie):
 def test_nothing_is_cut_off_in_a_low_dock(qtbot, viewer):
     dock = EnhanceDock(viewer)
     qtbot.addWidget(dock)
-    dock.prepare_batch()
+    dock.prepare_stack()
     dock.resize(dock.minimumSizeHint().width(), 250)
     dock.show()
     dock.model_note.show_text("What this model was made for and from, said in a few words. " * 4)
@@ -164,82 +164,82 @@ def test_nothing_is_cut_off_in_a_low_dock(qtbot, viewer):
     dock.close()
 
 
-def test_dock_prepared_for_a_batch_is_not_live(qtbot, viewer, movie):
+def test_dock_prepared_for_a_stack_shows_no_preview(qtbot, viewer, movie):
     viewer.add_image(movie[0], name="still")
     dock = EnhanceDock(viewer)
     qtbot.addWidget(dock)
-    dock.prepare_batch()
+    dock.prepare_stack()
     qtbot.wait(50)
-    assert not dock.control.state.live
-    assert dock.control._live._job is None
+    assert not dock.control.state.preview
+    assert dock.control._preview._job is None
     assert dock.control.state.source == "still"
     dock.close()
 
 
-def test_batch_error_stays_while_live_goes_on(qtbot, viewer, control, tmp_path):
-    control.set_live(True)
+def test_stack_error_stays_while_the_preview_goes_on(qtbot, viewer, control, tmp_path):
+    control.set_preview(True)
     wait_shown(qtbot, control, viewer.dims.current_step[0])
     (tmp_path / "out.zarr").mkdir()
     control.choose_output(tmp_path / "out.zarr")
-    control.run_batch()
-    wait_batch(qtbot, control)
-    assert control.state.live
+    control.start_stack()
+    wait_stack(qtbot, control)
+    assert control.state.preview
     assert control.state.is_error
     assert "exists already" in control.state.message
 
 
 def test_newest_frame_wins(qtbot, viewer, control, movie):
     use(viewer, slow(movie, 0.1))
-    control.set_live(True)
+    control.set_preview(True)
     for frame in (0, 2, 1, 4):
         viewer.dims.set_current_step(0, frame)
         qtbot.wait(30)
     layer = wait_shown(qtbot, control, 4)
     assert layer.translate[0] == 4
-    assert len([x for x in viewer.layers if "(live)" in x.name]) == 1
+    assert len([x for x in viewer.layers if "(preview)" in x.name]) == 1
 
 
-def test_live_again_is_instant(qtbot, viewer, control):
-    control.set_live(True)
+def test_previewed_frame_is_shown_again_at_once(qtbot, viewer, control):
+    control.set_preview(True)
     wait_shown(qtbot, control, viewer.dims.current_step[0])
     frame = viewer.dims.current_step[0]
     other = (frame + 2) % 5
     viewer.dims.set_current_step(0, other)
     wait_shown(qtbot, control, other)
     viewer.dims.set_current_step(0, frame)
-    assert control.state.live_text == f"Frame {frame} is shown enhanced."
+    assert control.state.preview_text == f"Frame {frame} is shown enhanced."
 
 
 def test_frames_of_another_layer_are_not_shown(qtbot, viewer, control, movie):
     first = viewer.layers["movie"]
     viewer.dims.set_current_step(0, 1)
-    control.set_live(True)
+    control.set_preview(True)
     expected = wait_shown(qtbot, control, 1).data.copy()
     second = viewer.add_image(slow(movie[::-1], 0.2), scale=first.scale, units=first.units, name="second")
     assert control.state.source == "second"
     viewer.layers.selection.active = first
-    qtbot.waitUntil(lambda: control._live._job is None, timeout=LONG)
-    np.testing.assert_array_equal(control._live.layer.data, expected)
+    qtbot.waitUntil(lambda: control._preview._job is None, timeout=LONG)
+    np.testing.assert_array_equal(control._preview.layer.data, expected)
     assert second in viewer.layers
 
 
-def test_live_sees_changed_pixels(qtbot, viewer, control, movie):
+def test_preview_sees_changed_pixels(qtbot, viewer, control, movie):
     viewer.dims.set_current_step(0, 1)
-    control.set_live(True)
+    control.set_preview(True)
     layer = wait_shown(qtbot, control, 1)
     before = layer.data.copy()
-    control.state.live_text = ""
+    control.state.preview_text = ""
     viewer.layers["movie"].data = movie[::-1].copy()
     wait_shown(qtbot, control, 1)
     assert not np.allclose(layer.data, before)
 
 
-def test_removing_layers_ends_live_quietly(qtbot, viewer, control):
-    control.set_live(True)
+def test_removing_layers_ends_the_preview_quietly(qtbot, viewer, control):
+    control.set_preview(True)
     wait_shown(qtbot, control, viewer.dims.current_step[0])
-    viewer.layers.remove(control._live.layer)
-    assert not control.state.live
-    control.set_live(True)
+    viewer.layers.remove(control._preview.layer)
+    assert not control.state.preview
+    control.set_preview(True)
     wait_shown(qtbot, control, viewer.dims.current_step[0])
     viewer.layers.remove(viewer.layers["movie"])
     assert not viewer.layers
@@ -250,8 +250,8 @@ def test_removing_layers_ends_live_quietly(qtbot, viewer, control):
 def test_single_frame(qtbot, viewer, control, movie):
     layer = use(viewer, movie[0], pixel_size_nm=(2.0, 3.0))
     assert not control.state.is_stack
-    control.run_batch()
-    wait_batch(qtbot, control)
+    control.start_stack()
+    wait_stack(qtbot, control)
     output = viewer.layers["other enhanced"]
     assert output.data.shape == layer.data.shape
     assert output.units == layer.units
@@ -259,12 +259,12 @@ def test_single_frame(qtbot, viewer, control, movie):
 
 def test_cancel_keeps_the_finished_frames(qtbot, viewer, control, movie):
     use(viewer, slow(np.concatenate([movie] * 40), 0.02))
-    control.run_batch()
+    control.start_stack()
     qtbot.waitUntil(lambda: control.state.share_done > 0.02, timeout=LONG)
     output = viewer.layers["other enhanced"]
     assert _layers.image_from_layer(output).provenance["enhanced"]["model_sha256"]  # while it fills
-    control.cancel_batch()
-    wait_batch(qtbot, control)
+    control.cancel_stack()
+    wait_stack(qtbot, control)
     assert 1 <= len(output.data) < 200
     assert (np.asarray(output.data).max(axis=(1, 2)) > 0).all()
     assert f"{len(output.data)} enhanced frame" in control.state.message
@@ -275,14 +275,14 @@ def test_cancel_keeps_the_finished_frames(qtbot, viewer, control, movie):
 
 
 def test_cancel_after_the_last_frame_is_finished(qtbot, viewer, control):
-    control.run_batch()
+    control.start_stack()
 
     def cancel(progress):
         if progress.done == progress.total and progress.result is None:
-            control.cancel_batch()
+            control.cancel_stack()
 
-    control._batch.progress.connect(cancel)
-    wait_batch(qtbot, control)
+    control._job.progress.connect(cancel)
+    wait_stack(qtbot, control)
     assert "5 frames enhanced" in control.state.message
     made = _layers.image_from_layer(viewer.layers["movie enhanced"]).provenance["enhanced"]
     assert "finished_frames" not in made
@@ -293,35 +293,35 @@ def test_cancel_within_a_tile(qtbot, viewer, control, monkeypatch):
     use(viewer, frame)
     choice = control._choice()
     monkeypatch.setattr(control, "_choice", lambda: type(choice)(choice.model, 1, "cpu", "float32", 640))
-    control.run_batch()
-    control._batch.progress.connect(
-        lambda progress: control.cancel_batch() if progress.frames is None else None
+    control.start_stack()
+    control._job.progress.connect(
+        lambda progress: control.cancel_stack() if progress.frames is None else None
     )
-    wait_batch(qtbot, control)
+    wait_stack(qtbot, control)
     assert control.state.message == "Stopped before a frame was done."
 
 
 def test_whole_stack_to_disk_and_resume(qtbot, viewer, control, movie, tmp_path):
-    stack = np.concatenate([movie] * 40)
-    use(viewer, slow(stack, 0.02), pixel_size_nm=(2.0, 3.0), frame_time_s=0.5)
+    movie = np.concatenate([movie] * 40)
+    use(viewer, slow(movie, 0.02), pixel_size_nm=(2.0, 3.0), frame_time_s=0.5)
     path = tmp_path / "out.zarr"
     control.choose_output(path)
-    control.run_batch()
+    control.start_stack()
     qtbot.waitUntil(lambda: control.state.share_done > 0.02, timeout=LONG)
-    control.cancel_batch()
-    wait_batch(qtbot, control)
+    control.cancel_stack()
+    wait_stack(qtbot, control)
     assert control.state.can_resume
     assert not path.exists()
     layer = viewer.layers["other enhanced"]
     kept = len(layer.data)
-    control.run_batch(resume=True)
-    wait_batch(qtbot, control)
+    control.start_stack(resume=True)
+    wait_stack(qtbot, control)
     assert not control.state.is_error, control.state.message
     assert path.is_dir()
     assert not control.state.can_resume
     assert [x.name for x in viewer.layers] == ["other", "other enhanced"]
-    assert layer.data.shape == stack.shape
-    assert 0 < kept < len(stack)
+    assert layer.data.shape == movie.shape
+    assert 0 < kept < len(movie)
     assert (np.asarray(layer.data).max(axis=(1, 2)) > 0).all()
     assert _layers.image_from_layer(layer).provenance["enhanced"]["model"] == "tiny"
     assert _layers.image_from_layer(layer).pixel_size_nm == (2, 3)
@@ -330,15 +330,15 @@ def test_whole_stack_to_disk_and_resume(qtbot, viewer, control, movie, tmp_path)
 def test_existing_output_is_an_error_line(qtbot, viewer, control, tmp_path):
     (tmp_path / "out.zarr").mkdir()
     control.choose_output(tmp_path / "out.zarr")
-    control.run_batch()
-    wait_batch(qtbot, control)
+    control.start_stack()
+    wait_stack(qtbot, control)
     assert control.state.is_error
     assert "exists already" in control.state.message
 
 
 def test_frames_without_signal_are_an_error_line(qtbot, viewer, control):
     use(viewer, np.zeros((3, 20, 30), np.uint16))
-    for start in (control.run_batch, lambda: control.set_live(True)):
+    for start in (control.start_stack, lambda: control.set_preview(True)):
         start()
         qtbot.waitUntil(lambda: control.state.is_error, timeout=LONG)
         assert "no signal" in control.state.message
@@ -354,31 +354,31 @@ def test_torch_errors_are_an_error_line(qtbot, viewer, control, monkeypatch):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(Engine, "_iter_tiles", fail)
-    control.run_batch()
-    wait_batch(qtbot, control)
+    control.start_stack()
+    wait_stack(qtbot, control)
     assert control.state.is_error
     assert "RuntimeError: mat1 and mat2" in control.state.message
-    control.set_live(True)
+    control.set_preview(True)
     qtbot.waitUntil(lambda: "RuntimeError" in control.state.message, timeout=LONG)
 
 
 def test_source_renamed_and_removed_while_running(qtbot, viewer, control, movie):
     layer = use(viewer, slow(np.concatenate([movie] * 4), 0.02))
-    control.run_batch()
+    control.start_stack()
     layer.name = "renamed"
     qtbot.waitUntil(lambda: control.state.share_done > 0.05, timeout=LONG)
     viewer.layers.remove(layer)
-    wait_batch(qtbot, control)
+    wait_stack(qtbot, control)
     assert not control.state.is_error
     assert len(viewer.layers[0].data) == 20
 
 
 def test_output_removed_while_running_stops(qtbot, viewer, control, movie):
     use(viewer, slow(np.concatenate([movie] * 40), 0.02))
-    control.run_batch()
+    control.start_stack()
     qtbot.waitUntil(lambda: "other enhanced" in viewer.layers, timeout=LONG)
     viewer.layers.remove(viewer.layers["other enhanced"])
-    wait_batch(qtbot, control)
+    wait_stack(qtbot, control)
     assert not control.state.is_error
     assert [x.name for x in viewer.layers] == ["other"]
 
@@ -393,13 +393,13 @@ def test_follows_the_selection_and_refuses_what_is_no_stack(viewer, control, mov
     control.choose_source("colour")
     assert not control.state.source_ok
     assert "colour image" in control.state.source_text
-    control.run_batch()
+    control.start_stack()
     assert not control.state.running
     assert "seg" not in control.state.layers
 
 
 def test_too_large_for_memory_goes_to_disk(viewer, control, monkeypatch, movie, tmp_path):
-    monkeypatch.setattr(batch, "free_memory_bytes", lambda: 1000)
+    monkeypatch.setattr(stack, "free_memory_bytes", lambda: 1000)
     use(viewer, movie, provenance={"source": str(tmp_path / "a.tif")})
     assert control.state.needs_disk
     assert control.state.output == tmp_path / "other-enhanced.zarr"
@@ -412,7 +412,7 @@ def test_missing_model_file(control, tmp_path):
 
 
 def test_cache_holds_its_limit_and_drops_the_oldest():
-    frames = [LiveFrame((0, i, None), i, np.zeros((10, 10), np.float32), {}, "", "") for i in range(4)]
+    frames = [PreviewFrame((0, i, None), i, np.zeros((10, 10), np.float32), {}, "", "") for i in range(4)]
     cache = FrameCache(1000)
     for frame in frames[:2]:
         cache.add(frame)
@@ -442,12 +442,12 @@ def test_tokens_tell_pixels_apart(viewer, movie):
 def test_progress_text(done, elapsed_s, text):
     from napari_lowdose_tem.enhancement.run import Progress
 
-    assert batch.progress_text(Progress(done, 50, elapsed_s, "cpu")) == text
+    assert stack.progress_text(Progress(done, 50, elapsed_s, "cpu")) == text
 
 
 def test_proposed_output_is_free_and_a_valid_name(tmp_path):
     image = Image(np.ones((2, 3)), name="a/b: c", provenance={"source": str(tmp_path / "x.tif")})
-    first = batch.propose_output(image)
+    first = stack.propose_output(image)
     assert first == Path(tmp_path, "a-b- c-enhanced.zarr")
     first.mkdir()
-    assert batch.propose_output(image) == Path(tmp_path, "a-b- c-enhanced-2.zarr")
+    assert stack.propose_output(image) == Path(tmp_path, "a-b- c-enhanced-2.zarr")

@@ -11,11 +11,11 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.live import LiveStep, Skipped
 from napari_lowdose_tem.widgets.enhance.preview import EngineChoice
-from napari_lowdose_tem.widgets.live import request as watch_request
-from napari_lowdose_tem.widgets.live.control import WatchControl
-from napari_lowdose_tem.widgets.live.dock import WatchDock
-from napari_lowdose_tem.widgets.live.layers import WatchLayers
-from napari_lowdose_tem.widgets.live.request import WatchRequest, describe_played
+from napari_lowdose_tem.widgets.live import request as live_request
+from napari_lowdose_tem.widgets.live.control import LiveControl
+from napari_lowdose_tem.widgets.live.dock import LiveDock
+from napari_lowdose_tem.widgets.live.layers import LiveLayers
+from napari_lowdose_tem.widgets.live.request import LiveRequest, describe_played
 from napari_lowdose_tem.widgets.live.state import (
     FOLDER,
     LAYER,
@@ -45,7 +45,7 @@ def here(monkeypatch):
 
 @pytest.fixture
 def control(viewer, qtbot):
-    control = WatchControl(viewer)
+    control = LiveControl(viewer)
     control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
     control.choose(kind=LAYER, device="cpu", rate_per_s=2000.0)
     yield control
@@ -179,7 +179,7 @@ def test_removed_layers_come_again(here, qtbot, control, viewer):
 
 def test_dock_says_what_is_missing_and_runs(here, qtbot, viewer):
     viewer.layers.clear()
-    dock = WatchDock(viewer)
+    dock = LiveDock(viewer)
     qtbot.addWidget(dock)
     dock.show()
     control = dock.control
@@ -210,7 +210,7 @@ def test_dock_says_what_is_missing_and_runs(here, qtbot, viewer):
 
 
 def test_closing_the_dock_ends_the_job(qtbot, viewer):
-    dock = WatchDock(viewer)
+    dock = LiveDock(viewer)
     qtbot.addWidget(dock)
     control = dock.control
     control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
@@ -261,7 +261,7 @@ def test_stop_while_it_loads_ends_at_once(qtbot, control, live_processes):
 
 def test_the_picture_is_that_of_the_newest_frame(make_napari_viewer):
     viewer = make_napari_viewer(show=True)
-    layers = WatchLayers(viewer)
+    layers = LiveLayers(viewer)
     layers.set_side_by_side(False)
     down, across = np.mgrid[:60, :80].astype(np.float32)
     show(layers, Image(down), Image(down))
@@ -276,7 +276,7 @@ def test_the_picture_is_that_of_the_newest_frame(make_napari_viewer):
 
 
 def test_layers_come_one_at_a_time_and_show_the_frame_in_the_end(viewer):
-    layers = WatchLayers(viewer)
+    layers = LiveLayers(viewer)
     layers.set_side_by_side(False)
     viewer.canvas.grid.enabled = True
     first, newer = Image(np.arange(24.0).reshape(4, 6)), Image(np.arange(24.0).reshape(4, 6) + 7)
@@ -311,9 +311,9 @@ def test_a_movie_of_one_frame_is_shown_whole(here, qtbot, control, viewer, movie
 def test_only_a_part_of_a_movie_too_large_to_copy_is_played(monkeypatch, movie):
     image = Image(movie)
     assert describe_played(image) == ""
-    monkeypatch.setattr(watch_request, "_MOST_SENT_BYTES", 3 * movie[0].nbytes)
+    monkeypatch.setattr(live_request, "_MOST_SENT_BYTES", 3 * movie[0].nbytes)
     assert describe_played(image).startswith("Plays the first 3 of 5 frames")
-    request = WatchRequest(LAYER, "", image, 30.0, False, EngineChoice("default", 0))
+    request = LiveRequest(LAYER, "", image, 30.0, False, EngineChoice("default", 0))
     events = [
         event for event in request.config().source.iter_events(False) if isinstance(event, live.Arrival)
     ]
@@ -321,7 +321,7 @@ def test_only_a_part_of_a_movie_too_large_to_copy_is_played(monkeypatch, movie):
 
 
 def test_contrast_waits_for_a_frame_with_signal(viewer):
-    layers = WatchLayers(viewer)
+    layers = LiveLayers(viewer)
     dark, bright = Image(np.zeros((4, 6), np.uint16)), Image(np.arange(24, dtype=np.uint16).reshape(4, 6))
     show(layers, dark, dark)
     show(layers, bright, bright)
@@ -348,9 +348,9 @@ def test_opening_the_dock_imports_no_torch():
 import sys
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
-from napari_lowdose_tem.widgets.live.dock import WatchDock
+from napari_lowdose_tem.widgets.live.dock import LiveDock
 app = QApplication([])
-dock = WatchDock(ViewerModel())
+dock = LiveDock(ViewerModel())
 dock.show()
 app.processEvents()
 print([name for name in ("torch", "matplotlib", "rsciio", "zarr") if name in sys.modules])

@@ -11,10 +11,10 @@ from napari_lowdose_tem.network.model_file import find_model
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES, TrainConfig
 from napari_lowdose_tem.widgets.shared import layers as _layers
 from napari_lowdose_tem.widgets.train import control as train_control
-from napari_lowdose_tem.widgets.train import job as train_job
+from napari_lowdose_tem.widgets.train import run, saved
 from napari_lowdose_tem.widgets.train.check import CheckResult
 from napari_lowdose_tem.widgets.train.control import TrainControl
-from napari_lowdose_tem.widgets.train.state import Finding
+from napari_lowdose_tem.widgets.train.state import FindingRow
 
 LONG = 120_000  # ms; the first job imports torch
 SHAPE = (40, 56)
@@ -87,7 +87,7 @@ class FakeTraining:
         except GeneratorExit:
             if self.error_on_close:
                 raise self.error_on_close from None
-            train_job.state_of(config.output).write_bytes(b"state")
+            saved.state_of(config.output).write_bytes(b"state")
             raise
 
 
@@ -148,7 +148,7 @@ def test_trains_as_chosen_and_shows_how_it_learns(qtbot, make, folder):
     assert state.curves.epochs == tuple(range(1, 11))
     assert state.curves.step_epochs[-1] == 10
     assert state.notes == ("one pair left out",)
-    assert state.triplet.epoch == 10
+    assert state.validation.epoch == 10
     assert state.share_done == 1
     assert state.saved == folder / "mine.safetensors"
     assert not state.stopped  # it is complete
@@ -270,28 +270,28 @@ def test_closing_ends_the_training_and_saves_it(qtbot, make, folder):
     assert (folder / "mine.state").exists()
 
 
-def test_triplet_goes_into_layers_that_follow_the_training(qtbot, make, viewer):
+def test_validation_frame_goes_into_layers_that_follow_the_training(qtbot, make, viewer):
     fake = FakeTraining(pause_s=0.02)
     control = make(fake)
     control.choose_name("mine")
-    control.show_triplet()
+    control.add_validation_layers()
     assert not viewer.layers  # there is none yet
     control.train()
-    qtbot.waitUntil(lambda: control.state.triplet is not None)
-    control.show_triplet()
+    qtbot.waitUntil(lambda: control.state.validation is not None)
+    control.add_validation_layers()
     hde, lde, output = viewer.layers
     assert [layer.name for layer in viewer.layers] == ["mine HDE", "mine LDE", "mine output"]
-    assert control.state.triplet.limits == _layers.limits_of(hde.data)
+    assert control.state.validation.limits == _layers.limits_of(hde.data)
     assert hde.contrast_limits == lde.contrast_limits == output.contrast_limits
     assert _layers.is_output(output)
     assert not _layers.is_output(lde)
     viewer.layers.remove(hde)
     wait_end(qtbot, control)
-    np.testing.assert_array_equal(output.data, control.state.triplet.output)
+    np.testing.assert_array_equal(output.data, control.state.validation.output)
     np.testing.assert_allclose(output.data - lde.data / 2, 10, atol=1e-5)
     assert output.metadata["lowdose_tem"]["provenance"]["enhanced"]["epoch"] == 10
     assert len(viewer.layers) == 2
-    control.show_triplet()
+    control.add_validation_layers()
     assert len(viewer.layers) == 3
 
 
@@ -336,12 +336,12 @@ def test_errors_of_the_data_forbid_training_warnings_do_not(qtbot, make, tmp_pat
     control = make()
     state = control.state
     control.choose_data(str(tmp_path))
-    control.data_check._iter_check = check([Finding(severity, "a.tif", "too small")])
+    control.data_check._iter_check = check([FindingRow(severity, "a.tif", "too small")])
     control.data_check.start()
     assert state.checking
     qtbot.waitUntil(lambda: not state.checking)
     assert state.check_text == "3 fields"
-    assert state.findings == (Finding(severity, "a.tif", "too small"),)
+    assert state.findings == (FindingRow(severity, "a.tif", "too small"),)
     control.train()
     assert state.running == (severity == "warning")
     wait_end(qtbot, control)
@@ -362,8 +362,8 @@ def test_a_check_that_fails_is_an_error_and_one_of_other_data_is_forgotten(qtbot
     control.data_check._iter_check = fails
     control.data_check.start()
     qtbot.waitUntil(lambda: not state.checking)
-    assert state.findings == (Finding("error", "", "elsewhere: no such folder"),)
-    control.data_check._iter_check = check([Finding("error", "", "old")], pause_s=0.05)
+    assert state.findings == (FindingRow("error", "", "elsewhere: no such folder"),)
+    control.data_check._iter_check = check([FindingRow("error", "", "old")], pause_s=0.05)
     control.data_check.start()
     control.choose_data(str(tmp_path))
     qtbot.wait(300)
@@ -409,7 +409,7 @@ def test_real_training_is_stopped_and_resumed(qtbot, make, folder, monkeypatch):
     small = {"name": "light-unet", "channels": [8, 8, 8, 8, 8]}
     recipe = replace(TRAIN_RECIPES["default"], architecture=small, crop_px=64, epochs=2, steps_per_epoch=3)
     monkeypatch.setitem(train_control.TRAIN_RECIPES, "default", recipe)
-    control = make(train_job.iter_steps)
+    control = make(run.iter_steps)
     control.choose_start("")
     control.choose_name("mine")
     control.choose(epochs=2, batch=2, device="cpu")
@@ -420,19 +420,19 @@ def test_real_training_is_stopped_and_resumed(qtbot, make, folder, monkeypatch):
     assert "state is saved" in control.state.message, control.state.message
     control.close()
 
-    control = make(train_job.iter_steps)
+    control = make(run.iter_steps)
     control.resume()
     wait_end(qtbot, control)
     state = control.state
     assert not state.is_error, state.message
     assert state.curves.epochs == (1, 2)
-    assert state.triplet.hde.shape == (64, 64)
+    assert state.validation.hde.shape == (64, 64)
     assert find_model("mine").info.training["batch"] == 2
 
 
 def test_a_damaged_state_is_told_in_one_line(qtbot, make, folder):
     (folder / "mine.state").write_bytes(b"not a state")
-    control = make(train_job.iter_steps)
+    control = make(run.iter_steps)
     control.resume()
     wait_end(qtbot, control)
     assert control.state.is_error

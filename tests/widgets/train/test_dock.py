@@ -12,10 +12,10 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_lowdose_tem.widgets.train import job as train_job
+from napari_lowdose_tem.widgets.train import run, saved
 from napari_lowdose_tem.widgets.train.dock import TrainDock
-from napari_lowdose_tem.widgets.train.parts import find_detail, to_picture
-from napari_lowdose_tem.widgets.train.state import Curves, Finding, Triplet
+from napari_lowdose_tem.widgets.train.state import Curves, FindingRow, ValidationView
+from napari_lowdose_tem.widgets.train.validation_pictures import find_detail, to_picture
 
 PLUGIN = "napari-lowdose-tem"
 
@@ -52,9 +52,9 @@ class Progress:
     notes: tuple = ()
 
 
-def triplet(shape=(40, 56)):
+def validation_view(shape=(40, 56)):
     hde = np.linspace(0, 2, shape[0] * shape[1], dtype=np.float32).reshape(shape)
-    return Triplet(hde * 2, hde + 1, hde, (0.0, 2.0), 3)
+    return ValidationView(hde * 2, hde + 1, hde, (0.0, 2.0), 3)
 
 
 def test_fresh_dock_asks_only_for_what_is_needed(dock):
@@ -63,7 +63,7 @@ def test_fresh_dock_asks_only_for_what_is_needed(dock):
     assert dock.minutes_box.value() == 60
     assert dock.start_box.currentText() == "Default"
     assert not dock.check_button.isVisible()  # nothing to check
-    for hidden in (dock.advanced, dock.plot, dock.triplet_view, dock.use_button, dock.stopped_group):
+    for hidden in (dock.advanced, dock.plot, dock.validation_pictures, dock.use_button, dock.stopped_group):
         assert not hidden.isVisible()
     assert str(dock.control.folder) in state.output_text
     dock.advanced_button.click()
@@ -110,7 +110,7 @@ def test_data_are_chosen_and_dropped(dock, monkeypatch, tmp_path):
 def test_findings_are_shown_with_what_they_say(dock):
     state = dock.control.state
     state.data = "x"
-    state.findings = (Finding("error", "a<b.tif", "too small"), Finding("warning", "c.tif", "drifts"))
+    state.findings = (FindingRow("error", "a<b.tif", "too small"), FindingRow("warning", "c.tif", "drifts"))
     assert dock.findings_list.isVisible()
     text = dock.findings_list.text
     assert "a&lt;b.tif" in text
@@ -126,10 +126,10 @@ def test_what_is_learnt_replaces_the_choices_while_it_runs(dock):
     state = dock.control.state
     state.summary_text, state.running, state.share_done = "mine", True, 0.5
     state.curves = Curves((0.1, 0.9, 1.9), (1.0, 0.5, 0.1), (1, 2), (0.7, 0.2), (0.75, 0.3))
-    state.triplet = triplet()
+    state.validation = validation_view()
     for widget, is_shown in (
         (dock.data_group, False), (dock.learn_group, False), (dock.pause_button, True), (dock.plot, True),
-        (dock.triplet_view, True), (dock.progress_bar, True), (dock.use_button, True),
+        (dock.validation_pictures, True), (dock.progress_bar, True), (dock.use_button, True),
     ):  # fmt: skip
         assert widget.isVisible() == is_shown
     assert dock.progress_bar.value() == 500
@@ -186,8 +186,8 @@ def test_axes_follow_the_curves_and_keep_room_for_their_labels(dock):
             assert box.x1 <= dock.plot.figure.bbox.width
 
 
-def test_pictures_of_a_triplet_share_their_contrast():
-    shown = triplet()
+def test_validation_pictures_share_their_contrast():
+    shown = validation_view()
     grey = [to_picture(f, shown.limits) for f in (shown.lde, shown.output, shown.hde)]
     assert [(p.width(), p.height()) for p in grey] == [(56, 40)] * 3
     for picture, frame in zip(grey, (shown.lde, shown.output, shown.hde), strict=True):
@@ -272,9 +272,9 @@ def test_closing_the_dock_ends_the_training_and_napari_asks_first(viewer, qtbot,
                 made.append(config)
                 yield Progress()
         finally:
-            train_job.state_of(config.output).write_bytes(b"state")
+            saved.state_of(config.output).write_bytes(b"state")
 
-    monkeypatch.setattr(train_job, "iter_steps", train)
+    monkeypatch.setattr(run, "iter_steps", train)
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
     control = dock.control
     dock.train_button.click()
@@ -283,4 +283,4 @@ def test_closing_the_dock_ends_the_training_and_napari_asks_first(viewer, qtbot,
     viewer.window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: not control.state.running)
     assert len(made) < 1000
-    assert train_job.state_of(made[0].output).is_file()
+    assert saved.state_of(made[0].output).is_file()

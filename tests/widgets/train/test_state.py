@@ -7,7 +7,7 @@ from napari_lowdose_tem.train.config import TRAIN_RECIPES
 from napari_lowdose_tem.widgets.train.state import (
     RECIPE_TEXTS,
     Curves,
-    Finding,
+    FindingRow,
     StepLosses,
     TrainState,
     describe_losses,
@@ -73,7 +73,7 @@ def test_best_epoch_and_the_axis():
 
 
 def test_errors_come_first_and_forbid_training():
-    findings = [Finding(severity, "", "") for severity in ("info", "warning", "error", "warning")]
+    findings = [FindingRow(severity, "", "") for severity in ("info", "warning", "error", "warning")]
     assert [f.severity for f in sort_findings(findings)] == ["error", "warning", "warning", "info"]
     state = TrainState(findings=tuple(findings[:2]))
     assert not state.has_errors

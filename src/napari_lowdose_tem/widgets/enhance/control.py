@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, ModelFile, find_model, list_models
-from napari_lowdose_tem.widgets.enhance import stack as batch
+from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.preview import EngineChoice
-from napari_lowdose_tem.widgets.enhance.preview_layer import LiveLayer
-from napari_lowdose_tem.widgets.enhance.stack_output import BatchOutput
+from napari_lowdose_tem.widgets.enhance.preview_layer import PreviewLayer
+from napari_lowdose_tem.widgets.enhance.stack_output import StackOutput
 from napari_lowdose_tem.widgets.enhance.state import (
-    DEVICES,
     EnhanceState,
     describe_image,
-    describe_model,
-    model_label,
 )
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.devices import DEVICES
+from napari_lowdose_tem.widgets.shared.models import describe_model, model_label
 from napari_lowdose_tem.widgets.shared.settings import read_settings
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
@@ -45,10 +44,10 @@ class EnhanceControl:
         self._models: dict[str, ModelFile] = {}
         self._source: Layer | None = None
         self.image: Image | None = None
-        self._batch: Job | None = None
-        self._live_error = ""
-        self._output = BatchOutput(viewer)
-        self._live = LiveLayer(viewer, self._on_live_shown, self._on_live_error)
+        self._job: Job | None = None
+        self._preview_error = ""
+        self._output = StackOutput(viewer)
+        self._preview = PreviewLayer(viewer, self._on_preview_shown, self._on_preview_error)
         self.state.device = self._settings.device if self._settings.device in DEVICES else "auto"
         self._connected = [
             (viewer.layers.events.inserted, self._on_layers),
@@ -70,9 +69,9 @@ class EnhanceControl:
             event.disconnect(slot)
         self._connected = []
         self._watch(None)
-        self._live.close()
-        if self._batch is not None:
-            self._batch.cancel()
+        self._preview.close()
+        if self._job is not None:
+            self._job.cancel()
 
     # ---- what the user chooses
 
@@ -93,13 +92,13 @@ class EnhanceControl:
         self.state.model = path
         self.state.model_text = describe_model(self._models[path])
         self._say("")
-        self._update_live()
+        self._update_preview()
 
     def choose_device(self, device: str) -> None:
         """Take another processor."""
         self.state.device = device
         self.state.device_text = ""
-        self._update_live()
+        self._update_preview()
 
     def reload_models(self) -> None:
         """List the models anew, those bundled and those of the user's folder."""
@@ -111,21 +110,21 @@ class EnhanceControl:
         else:
             self.state.model_text = "No model is installed; choose a model file."
 
-    def set_live(self, on: bool) -> None:
+    def set_preview(self, on: bool) -> None:
         """Show the current frame enhanced, or stop doing so."""
-        self.state.live = on
+        self.state.preview = on
         self._say("")
         if on:
-            self._update_live()
+            self._update_preview()
         else:
-            self._live.stop()
-            self.state.live_text = ""
+            self._preview.stop()
+            self.state.preview_text = ""
 
-    def prepare_batch(self) -> None:
-        """Take the selected layer, to be enhanced whole: not live."""
-        active, live = self.viewer.layers.selection.active, self._live.layer
-        self.set_live(False)
-        if active is not None and active is not live:
+    def prepare_stack(self) -> None:
+        """Take the selected layer, to be enhanced whole, without a preview."""
+        active, preview = self.viewer.layers.selection.active, self._preview.layer
+        self.set_preview(False)
+        if active is not None and active is not preview:
             self._set_source(active)
 
     def choose_output(self, path: Path | None) -> None:
@@ -137,48 +136,48 @@ class EnhanceControl:
 
     # ---- the whole stack
 
-    def run_batch(self, resume: bool = False) -> None:
+    def start_stack(self, resume: bool = False) -> None:
         """Enhance the whole stack, or go on with an interrupted output."""
         choice = self._choice()
         if self.state.running or not self.state.source_ok or choice is None or self._source is None:
             return
-        self._live.pause()
+        self._preview.pause()
         self.image = _layers.image_from_layer(self._source)  # metadata may be changed in place, unheard
-        request = batch.BatchRequest(self.image, choice, self.state.output, resume)
+        request = stack.StackRequest(self.image, choice, self.state.output, resume)
         self._output.start(self._source, request)
-        self._batch = Job(request.iter_steps, f"enhancement of {self.image.name}")
-        self._batch.progress.connect(self._on_progress)
-        self._batch.finished.connect(self._on_finished)
-        self._batch.errored.connect(self._on_errored)
-        self._batch.cancelled.connect(self._on_cancelled)
+        self._job = Job(request.iter_steps, f"enhancement of {self.image.name}")
+        self._job.progress.connect(self._on_progress)
+        self._job.finished.connect(self._on_finished)
+        self._job.errored.connect(self._on_errored)
+        self._job.cancelled.connect(self._on_cancelled)
         self._say("")
         self.state.running = True
         self.state.share_done = 0.0
         self.state.progress_text = "Loading the model …"
-        self._batch.start()
+        self._job.start()
 
-    def cancel_batch(self) -> None:
+    def cancel_stack(self) -> None:
         """Stop within a tile; finished frames stay."""
-        if self._batch is not None:
+        if self._job is not None:
             self.state.stopping = True
-            self._batch.cancel()
+            self._job.cancel()
 
     def _on_progress(self, progress: Progress) -> None:
         self.state.share_done = progress.done / progress.total if progress.total else 1.0
-        self.state.progress_text = batch.progress_text(progress)
+        self.state.progress_text = stack.progress_text(progress)
         self._show_device(progress.device, progress.note)
         if not self._output.take(progress):
             # its layer was removed: nobody waits for what is only in memory
-            self.cancel_batch()
+            self.cancel_stack()
 
     def _on_finished(self, progress: Progress) -> None:
         self._output.finish(progress)
         took, request = progress.elapsed_s, self._output.request
-        self.set_live(False)
+        self.set_preview(False)
         count = f"{progress.total} frames" if request.image.is_stack else "Frame"
         speed = f", {progress.frames_per_s:.3g} frames/s" if request.image.is_stack else ""
         where = f" in {request.output}" if request.output else ""
-        self._end_batch(f"{count} enhanced in {took:.1f} s{speed}{where}.")
+        self._end_stack(f"{count} enhanced in {took:.1f} s{speed}{where}.")
 
     def _on_cancelled(self, last: Progress | None) -> None:
         if last is not None and last.result is not None:  # too late, all is there
@@ -186,19 +185,19 @@ class EnhanceControl:
             return
         done = self._output.stop()
         kept = f"{done} enhanced frame{'s' * (done != 1)} kept in the layer."
-        self._end_batch(f"Stopped. {kept}" if done else "Stopped before a frame was done.")
+        self._end_stack(f"Stopped. {kept}" if done else "Stopped before a frame was done.")
 
     def _on_errored(self, error: Exception) -> None:
         self._output.stop()
-        self._end_batch(error_line(error), error=True)
+        self._end_stack(error_line(error), error=True)
 
-    def _end_batch(self, message: str, error: bool = False) -> None:
-        self._batch = None
+    def _end_stack(self, message: str, error: bool = False) -> None:
+        self._job = None
         self.state.running = self.state.stopping = False
         self.state.progress_text = ""
         self._say(message, error)
         self._show_output()
-        self._update_live()
+        self._update_preview()
 
     # ---- the viewer
 
@@ -207,7 +206,7 @@ class EnhanceControl:
         active = self.viewer.layers.selection.active
         if (
             active is None
-            or active is self._live.layer
+            or active is self._preview.layer
             or active is self._source
             or _layers.is_output(active)
         ):
@@ -221,21 +220,21 @@ class EnhanceControl:
         self._show_layers()
 
     def _on_removed(self, event: Any) -> None:
-        if event.value is self._live.layer:
-            self.set_live(False)
+        if event.value is self._preview.layer:
+            self.set_preview(False)
         if event.value is self._source:
             others = [x for x in self.viewer.layers if not (_layers.why_not(x) or _layers.is_output(x))]
             if not others:
-                self._live.stop()
+                self._preview.stop()
             self._set_source(others[-1] if others else None)
         self._show_layers()
 
     def _on_frame(self, event: Any = None) -> None:
-        if self.state.live:
-            self._update_live()
+        if self.state.preview:
+            self._update_preview()
 
     def _on_pixels(self, event: Any = None) -> None:
-        self._live.tokens.changed(self._source)
+        self._preview.tokens.changed(self._source)
         self._set_source(self._source)
 
     def _on_calibration(self, event: Any = None) -> None:
@@ -254,7 +253,7 @@ class EnhanceControl:
         state.source = layer.name if layer is not None else ""
         self._show_output()
         self._show_layers()
-        self._update_live()
+        self._update_preview()
 
     def _watch(self, layer: Layer | None) -> None:
         if layer is self._source:
@@ -290,7 +289,7 @@ class EnhanceControl:
         self.state.layers = tuple(
             layer.name
             for layer in reversed(self.viewer.layers)
-            if _layers.is_image(layer) and layer is not self._live.layer
+            if _layers.is_image(layer) and layer is not self._preview.layer
         )
         if self._source is not None:
             self.state.source = self._source.name
@@ -300,14 +299,14 @@ class EnhanceControl:
         if self.image is None:
             state.output_text, state.needs_disk = "", False
             return
-        size = batch.size_text(batch.output_bytes(self.image))
-        state.needs_disk = not batch.fits_memory(self.image)
+        size = stack.size_text(stack.output_bytes(self.image))
+        state.needs_disk = not stack.fits_memory(self.image)
         if state.needs_disk and state.output is None:
-            state.output = batch.propose_output(self.image)
+            state.output = stack.propose_output(self.image)
         state.output_text = f"Takes {size}."
         if state.needs_disk:
             state.output_text = f"Takes {size}, too much for the free memory: goes to disk."
-        state.can_resume = batch.has_partial(state.output)
+        state.can_resume = stack.has_partial(state.output)
 
     def _show_device(self, device: str, note: str) -> None:
         self.state.device_text = f"Used: {device}" + (f"\n{note}" if note else "")
@@ -316,27 +315,27 @@ class EnhanceControl:
         self.state.is_error = error
         self.state.message = message
 
-    def _update_live(self) -> None:
+    def _update_preview(self) -> None:
         is_closed = not self._connected  # its last job may end after it
-        if is_closed or not self.state.live or self.state.running:
+        if is_closed or not self.state.preview or self.state.running:
             return
         choice = self._choice() if self.state.source_ok else None
         if choice is None:
-            self._live.pause()
-            self.state.live_text = ""
+            self._preview.pause()
+            self.state.preview_text = ""
             return
-        if not self._live.show(self._source, self.image, choice):
-            self.state.live_text = "Enhancing …"
+        if not self._preview.show(self._source, self.image, choice):
+            self.state.preview_text = "Enhancing …"
 
-    def _on_live_shown(self, frame: Any) -> None:
+    def _on_preview_shown(self, frame: Any) -> None:
         self._show_device(frame.device, frame.note)
         what = f"Frame {frame.index}" if self.state.is_stack else "The frame"
-        self.state.live_text = f"{what} is shown enhanced."
+        self.state.preview_text = f"{what} is shown enhanced."
         self._show_layers()
-        if self.state.message == self._live_error:  # what a batch said stays
+        if self.state.message == self._preview_error:  # what the stack’s job said stays
             self._say("")
 
-    def _on_live_error(self, error: Exception) -> None:
-        self.state.live_text = ""
-        self._live_error = error_line(error)
-        self._say(self._live_error, error=True)
+    def _on_preview_error(self, error: Exception) -> None:
+        self.state.preview_text = ""
+        self._preview_error = error_line(error)
+        self._say(self._preview_error, error=True)

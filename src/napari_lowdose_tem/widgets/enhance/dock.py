@@ -20,9 +20,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_lowdose_tem.network.model_file import SUFFIX
-from napari_lowdose_tem.widgets.enhance import stack as batch
+from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
-from napari_lowdose_tem.widgets.enhance.state import DEVICES
+from napari_lowdose_tem.widgets.shared.devices import DEVICES
 from napari_lowdose_tem.widgets.shared.parts import Dock, Note, UprightArea, choose, show_message
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _MEMORY, _DISK = "Memory, as a layer", "OME-Zarr folder on disk …"
 
 
 class EnhanceDock(Dock):
-    """Enhance the frame shown, live, or a whole stack.
+    """Preview the current frame enhanced, or enhance a whole stack.
 
     Parameters
     ----------
@@ -43,16 +43,16 @@ class EnhanceDock(Dock):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(EnhanceControl(napari_viewer))
-        # later, for `prepare_batch` to come first
-        self._live_at_once = QTimer(self)
-        self._live_at_once.setSingleShot(True)
-        self._live_at_once.timeout.connect(self._on_opened)
-        self._live_at_once.start(0)
+        # later, for `prepare_stack` to come first
+        self._preview_timer = QTimer(self)
+        self._preview_timer.setSingleShot(True)
+        self._preview_timer.timeout.connect(self._on_opened)
+        self._preview_timer.start(0)
 
-    def prepare_batch(self) -> None:
+    def prepare_stack(self) -> None:
         """Turn to the whole stack of the selected layer, ready to start."""
-        self._live_at_once.stop()
-        self.control.prepare_batch()
+        self._preview_timer.stop()
+        self.control.prepare_stack()
         self.run_button.setFocus()
 
     def _make_widgets(self) -> None:
@@ -65,12 +65,12 @@ class EnhanceDock(Dock):
             self.device_box.addItem(text, key)
         self.device_box.setToolTip("Automatic takes the fastest that passes its self-test")
         self.source_note, self.model_note, self.device_note = Note(), Note(), Note()
-        self.live_button = QPushButton("Show the current frame enhanced")
-        self.live_button.setCheckable(True)
-        self.live_button.setToolTip(
+        self.preview_button = QPushButton("Show the current frame enhanced")
+        self.preview_button.setCheckable(True)
+        self.preview_button.setToolTip(
             "One layer that follows the slider. Frames come out exactly as in the whole stack."
         )
-        self.live_note, self.output_note, self.progress_note = Note(), Note(), Note()
+        self.preview_note, self.output_note, self.progress_note = Note(), Note(), Note()
         self.run_button, self.resume_button, self.cancel_button = (QPushButton() for _ in range(3))
         self.resume_button.setText("Resume")
         self.resume_button.setToolTip("Goes on with the interrupted output in this folder")
@@ -93,8 +93,8 @@ class EnhanceDock(Dock):
         ):
             form.addRow(label, box)
             form.addRow("", below)
-        self.batch_group = QGroupBox()
-        inner = QVBoxLayout(self.batch_group)
+        self.stack_group = QGroupBox()
+        inner = QVBoxLayout(self.stack_group)
         row = QFormLayout()
         row.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         row.addRow("Output to", self.output_box)
@@ -109,9 +109,9 @@ class EnhanceDock(Dock):
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.addLayout(form)
-        layout.addWidget(self.live_button)
-        layout.addWidget(self.live_note)
-        layout.addWidget(self.batch_group)
+        layout.addWidget(self.preview_button)
+        layout.addWidget(self.preview_note)
+        layout.addWidget(self.stack_group)
         layout.addWidget(self.message_label)
         layout.addStretch(1)
         outer = QVBoxLayout(self)
@@ -124,14 +124,14 @@ class EnhanceDock(Dock):
         self.model_box.activated.connect(self._on_model)
         self.device_box.activated.connect(lambda i: control.choose_device(self.device_box.itemData(i)))
         self.output_box.activated.connect(self._on_output)
-        self.live_button.toggled.connect(control.set_live)
-        self.run_button.clicked.connect(lambda: control.run_batch())
-        self.resume_button.clicked.connect(lambda: control.run_batch(resume=True))
-        self.cancel_button.clicked.connect(control.cancel_batch)
+        self.preview_button.toggled.connect(control.set_preview)
+        self.run_button.clicked.connect(lambda: control.start_stack())
+        self.resume_button.clicked.connect(lambda: control.start_stack(resume=True))
+        self.cancel_button.clicked.connect(control.cancel_stack)
 
     def _on_opened(self) -> None:
         if self.is_open:
-            self.control.set_live(True)
+            self.control.set_preview(True)
 
     def _on_model(self, index: int) -> None:
         path = self.model_box.itemData(index)
@@ -144,7 +144,7 @@ class EnhanceDock(Dock):
     def _on_output(self, index: int) -> None:
         state, path = self.control.state, None
         if self.output_box.itemData(index) == _DISK:
-            proposed = state.output or batch.propose_output(self.control.image)
+            proposed = state.output or stack.propose_output(self.control.image)
             chosen, _ = QFileDialog.getSaveFileName(
                 self, "Write the enhanced stack to", str(proposed), "OME-Zarr (*.zarr)"
             )
@@ -163,15 +163,15 @@ class EnhanceDock(Dock):
         self.model_note.show_text(state.model_text)
         choose(self.device_box, None, state.device)
         self.device_note.show_text(state.device_text)
-        with QSignalBlocker(self.live_button):
-            self.live_button.setChecked(state.live)
-        self.live_note.show_text(state.live_text)
+        with QSignalBlocker(self.preview_button):
+            self.preview_button.setChecked(state.preview)
+        self.preview_note.show_text(state.preview_text)
         memory = [] if state.needs_disk else [(_MEMORY, _MEMORY)]
         path = [(state.output.name, str(state.output))] if state.output else []
         choose(self.output_box, [*memory, *path, (_DISK, _DISK)], str(state.output or _MEMORY))
         self.output_box.setToolTip(str(state.output or ""))
         self.output_note.show_text(state.output_text)
-        self.batch_group.setTitle("Whole stack" if state.is_stack else "This frame")
+        self.stack_group.setTitle("Whole stack" if state.is_stack else "This frame")
         again = "Start again" if state.can_resume else None
         self.run_button.setText(
             again or ("Enhance the whole stack" if state.is_stack else "Enhance and keep")
@@ -181,7 +181,7 @@ class EnhanceDock(Dock):
         can_run = state.source_ok and bool(state.model) and not state.running
         for widget in (self.model_box, self.device_box, self.output_box):
             widget.setEnabled(not state.running)
-        for button in (self.live_button, self.run_button, self.resume_button):
+        for button in (self.preview_button, self.run_button, self.resume_button):
             button.setEnabled(can_run)
         self.cancel_button.setEnabled(not state.stopping)
         for widget, is_shown in (

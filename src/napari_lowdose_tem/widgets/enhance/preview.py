@@ -29,7 +29,7 @@ class EngineChoice:
 
 
 @dataclass(frozen=True, eq=False)
-class LiveRequest:
+class PreviewRequest:
     """Frames to enhance, the one shown first, then those likely to be shown next."""
 
     image: Image
@@ -43,7 +43,7 @@ class LiveRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class LiveFrame:
+class PreviewFrame:
     """An enhanced frame, float32 counts (rows, columns), and what made it."""
 
     key: tuple[Hashable, int, EngineChoice]
@@ -54,7 +54,7 @@ class LiveFrame:
     note: str
 
 
-class LiveEngine:
+class PreviewEngine:
     """An engine kept from frame to frame with the level of the last stack; for one job at a time."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class LiveEngine:
         self._level: tuple[Hashable, Scaling | None] | None = None
         self._retired = False
 
-    def iter_frames(self, request: LiveRequest) -> Iterator[LiveFrame | None]:
+    def iter_frames(self, request: PreviewRequest) -> Iterator[PreviewFrame | None]:
         """Enhance the frames as the whole stack would be, yielding None between tiles."""
         self._retired = False
         try:
@@ -72,7 +72,7 @@ class LiveEngine:
             if self._retired:
                 self.release()
 
-    def _iter_frames(self, request: LiveRequest) -> Iterator[LiveFrame | None]:
+    def _iter_frames(self, request: PreviewRequest) -> Iterator[PreviewFrame | None]:
         engine = self._engine_for(request.choice)
         yield None
         level = (request.source, request.choice)
@@ -85,7 +85,7 @@ class LiveEngine:
             counts = request.image.frames(index, index + 1)
             output = yield from engine.iter_enhance(counts, scaling, lambda share: None)
             frame = {**provenance, "frame": index} if request.image.is_stack else provenance
-            yield LiveFrame(request.key(index), index, output[0], frame, str(engine.device), engine.note)
+            yield PreviewFrame(request.key(index), index, output[0], frame, str(engine.device), engine.note)
 
     def retire(self) -> None:
         """Give the memory back as soon as the job that is running ends."""
@@ -114,16 +114,16 @@ class FrameCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self._frames: OrderedDict[Hashable, LiveFrame] = OrderedDict()
+        self._frames: OrderedDict[Hashable, PreviewFrame] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: Hashable) -> LiveFrame | None:
+    def get(self, key: Hashable) -> PreviewFrame | None:
         """Return the frame of a key, if it is still there."""
         if key in self._frames:
             self._frames.move_to_end(key)
         return self._frames.get(key)
 
-    def add(self, frame: LiveFrame) -> None:
+    def add(self, frame: PreviewFrame) -> None:
         """Add a frame; the newest always stays."""
         self._drop(frame.key)
         self._frames[frame.key] = frame

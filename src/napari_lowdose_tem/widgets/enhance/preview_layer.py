@@ -9,9 +9,9 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.enhance.preview import (
     EngineChoice,
     FrameCache,
-    LiveEngine,
-    LiveFrame,
-    LiveRequest,
+    PreviewEngine,
+    PreviewFrame,
+    PreviewRequest,
 )
 from napari_lowdose_tem.widgets.enhance.stack import free_memory_bytes
 from napari_lowdose_tem.widgets.shared import layers as _layers
@@ -26,7 +26,7 @@ _CACHE_BYTES = 2**30
 _AHEAD = 2  # frames enhanced ahead when the user steps or plays through the stack
 
 
-class LiveLayer:
+class PreviewLayer:
     """Shows enhanced frames as soon as they are there; the newest wish wins.
 
     For a stack the layer is a stack of one frame, lying at that frame: where the frame shown is not yet
@@ -43,13 +43,13 @@ class LiveLayer:
     def __init__(
         self,
         viewer: ViewerModel,
-        shown: Callable[[LiveFrame], None],
+        shown: Callable[[PreviewFrame], None],
         failed: Callable[[Exception], None],
     ) -> None:
         self.layer: Layer | None = None
         self.tokens = SourceTokens()
         self._viewer, self._shown, self._failed = viewer, shown, failed
-        self._engine = LiveEngine()
+        self._engine = PreviewEngine()
         self._cache = FrameCache(min(_CACHE_BYTES, free_memory_bytes() // 8))
         self._source: Layer | None = None
         self._image: Image | None = None
@@ -57,8 +57,8 @@ class LiveLayer:
         self._wanted: Any = None
         self._shown_key: Any = None
         self._job: Job | None = None
-        self._running: LiveRequest | None = None
-        self._next: LiveRequest | None = None
+        self._running: PreviewRequest | None = None
+        self._next: PreviewRequest | None = None
         self._is_on = False
 
     def show(self, source: Layer, image: Image, choice: EngineChoice) -> bool:
@@ -67,7 +67,7 @@ class LiveLayer:
         step = index - self._frame if source is self._source else 0
         self._source, self._image, self._frame, self._is_on = source, image, index, True
         token = self.tokens.of(source, _layers.level0(source))
-        request = LiveRequest(image, token, (index,), choice)
+        request = PreviewRequest(image, token, (index,), choice)
         self._wanted = request.key(index)
         cached = self._cache.get(request.key(index))
         if cached is not None:
@@ -75,7 +75,7 @@ class LiveLayer:
         frames = (index, *self._ahead(index, step, image.n_frames))
         missing = tuple(i for i in frames if self._cache.get(request.key(i)) is None)
         if missing:
-            self._ask(LiveRequest(image, token, missing, choice))
+            self._ask(PreviewRequest(image, token, missing, choice))
         return cached is not None
 
     def pause(self) -> None:
@@ -105,7 +105,7 @@ class LiveLayer:
             return ()
         return tuple(i for i in range(index + step, index + step * (_AHEAD + 1), step) if 0 <= i < n_frames)
 
-    def _ask(self, request: LiveRequest) -> None:
+    def _ask(self, request: PreviewRequest) -> None:
         if self._job is None:
             self._start(request)
         elif not self._job.is_cancelled and self._in_work() == request.key(request.frames[0]):
@@ -119,7 +119,7 @@ class LiveLayer:
         keys = [] if self._running is None else map(self._running.key, self._running.frames)
         return next((key for key in keys if self._cache.get(key) is None), None)
 
-    def _start(self, request: LiveRequest) -> None:
+    def _start(self, request: PreviewRequest) -> None:
         self._running, self._next = request, None
         job = self._job = Job(lambda: self._engine.iter_frames(request))
         job.progress.connect(self._on_progress)
@@ -128,7 +128,7 @@ class LiveLayer:
         job.cancelled.connect(self._on_ended)
         job.start()
 
-    def _on_progress(self, frame: LiveFrame | None) -> None:
+    def _on_progress(self, frame: PreviewFrame | None) -> None:
         if frame is None or self._running is None:
             return
         self._cache.add(frame)
@@ -153,7 +153,7 @@ class LiveLayer:
         layer = self._viewer.layers[name] if name in self._viewer.layers else None
         return layer if layer is not None and _layers.is_output(layer) and layer.ndim == ndim else None
 
-    def _put(self, frame: LiveFrame) -> None:
+    def _put(self, frame: PreviewFrame) -> None:
         source, image, viewer = self._source, self._image, self._viewer
         if source is None or image is None or source not in viewer.layers:
             return
@@ -164,7 +164,7 @@ class LiveLayer:
         if layer is not None and layer.ndim != pixels.ndim:
             self.layer = None
             viewer.layers.remove(layer)
-        name = f"{source.name} enhanced (live)"
+        name = f"{source.name} enhanced (preview)"
         if self.layer is None:
             self.layer, self._shown_key = self._left_over(name, pixels.ndim), None
         if self.layer is None:

@@ -18,7 +18,7 @@ _UNKNOWN_MEMORY = 4 * 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class BatchRequest:
+class StackRequest:
     """A stack or frame to enhance, into memory or to an OME-Zarr folder `output`."""
 
     image: Image

@@ -1,4 +1,4 @@
-"""The layer a batch fills."""
+"""The layer that the enhanced stack fills."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.enhance.stack import BatchRequest
+from napari_lowdose_tem.widgets.enhance.stack import StackRequest
 from napari_lowdose_tem.widgets.shared import layers as _layers
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _REFRESH_S = 0.25
 
 
-class BatchOutput:
-    """Takes the progress of one batch after the other into layers; on the GUI thread only.
+class StackOutput:
+    """Puts the progress of one enhancement after the other into layers; on the GUI thread only.
 
     Parameters
     ----------
@@ -29,15 +29,15 @@ class BatchOutput:
         The viewer or its model.
     """
 
-    request: BatchRequest
+    request: StackRequest
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._layer: Layer | None = None
         self._path: Path | None = None
 
-    def start(self, source: Layer, request: BatchRequest) -> None:
-        """Get ready for a batch on a layer, which may be removed or changed while it runs."""
+    def start(self, source: Layer, request: StackRequest) -> None:
+        """Get ready for the enhancement of a layer, which may be removed or changed while it runs."""
         # the layer of an unfinished output goes on to be that output's layer
         if request.output is None or request.output != self._path or not self._is_there():
             self._layer = None

@@ -8,17 +8,6 @@ from pathlib import Path
 from psygnal import evented
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, ModelFile
-
-DEVICES = {
-    "auto": "Automatic",
-    "cuda": "NVIDIA GPU (CUDA)",
-    "mps": "Apple GPU (MPS)",
-    "xpu": "Intel GPU (XPU)",
-    "openvino": "CPU (OpenVINO)",
-    "cpu": "CPU",
-}
-TRAINING_DEVICES = {kind: name for kind, name in DEVICES.items() if kind != "openvino"}
 
 
 @evented
@@ -40,8 +29,8 @@ class EnhanceState:
     model_text: str = ""
     device: str = "auto"
     device_text: str = ""
-    live: bool = False
-    live_text: str = ""
+    preview: bool = False
+    preview_text: str = ""
     output: Path | None = None
     needs_disk: bool = False
     output_text: str = ""
@@ -66,20 +55,3 @@ def describe_image(image: Image) -> str:
         row, col = image.pixel_size_nm
         parts.append(f"{row:.4g} nm/px" if abs(row - col) < 1e-4 * row else f"{row:.4g} × {col:.4g} nm/px")
     return " · ".join(parts)
-
-
-def describe_model(file: ModelFile) -> str:
-    """Say what a model is for, and the doses it was trained on."""
-    info = file.info
-    text = info.description or info.name
-    if info.dose_e_per_px:
-        low, high = info.dose_e_per_px
-        text = f"{text.rstrip('.')}. For {low:g}–{high:g} e⁻/px."
-    return text
-
-
-def model_label(file: ModelFile) -> str:
-    """Name of a model in the list."""
-    if file.label != DEFAULT_MODEL:
-        return file.label
-    return "Default" if file.info.name == DEFAULT_MODEL else f"Default ({file.info.name})"

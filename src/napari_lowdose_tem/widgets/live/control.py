@@ -11,17 +11,18 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.live.latest import Newest
 from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, ModelFile, find_model, list_models
 from napari_lowdose_tem.widgets.enhance.preview import EngineChoice
-from napari_lowdose_tem.widgets.enhance.state import DEVICES, describe_model, model_label
-from napari_lowdose_tem.widgets.live.layers import WatchLayers
-from napari_lowdose_tem.widgets.live.request import WatchRequest, describe_played, why_not_start
+from napari_lowdose_tem.widgets.live.layers import LiveLayers
+from napari_lowdose_tem.widgets.live.request import LiveRequest, describe_played, why_not_start
 from napari_lowdose_tem.widgets.live.state import (
     LAYER,
-    WatchState,
+    LiveState,
     describe_counts,
     describe_rate,
     describe_skipped,
 )
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.devices import DEVICES
+from napari_lowdose_tem.widgets.shared.models import describe_model, model_label
 from napari_lowdose_tem.widgets.shared.settings import read_settings
 from napari_lowdose_tem.widgets.shared.worker import Job, Later, error_line
 
@@ -35,7 +36,7 @@ _TELL_S = 0.5
 _LONGEST_REST_MS = 500
 
 
-class WatchControl:
+class LiveControl:
     """Between viewer, state and job; lives on the GUI thread and knows no widget.
 
     Parameters
@@ -46,12 +47,12 @@ class WatchControl:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer = _layers.viewer_itself(viewer)
-        self.state = WatchState()
+        self.state = LiveState()
         self._settings = read_settings()
         self._models: dict[str, ModelFile] = {}
-        self._layers = WatchLayers(viewer)
+        self._layers = LiveLayers(viewer)
         self._job: Job | None = None
-        self._request: WatchRequest | None = None
+        self._request: LiveRequest | None = None
         self._newest = Newest()
         self._step: LiveStep | None = None
         self._shown = ""
@@ -137,7 +138,7 @@ class WatchControl:
         except OSError:
             self._say(f"The model file {state.model} is gone; choose another.", error=True)
             return
-        self._request = request = WatchRequest(
+        self._request = request = LiveRequest(
             state.kind,
             state.path,
             self._image(),

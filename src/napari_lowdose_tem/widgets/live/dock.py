@@ -22,9 +22,9 @@ from qtpy.QtWidgets import (
 
 from napari_lowdose_tem.io import READABLE_SUFFIXES
 from napari_lowdose_tem.network.model_file import SUFFIX
-from napari_lowdose_tem.widgets.enhance.state import DEVICES
-from napari_lowdose_tem.widgets.live.control import WatchControl
+from napari_lowdose_tem.widgets.live.control import LiveControl
 from napari_lowdose_tem.widgets.live.state import AVERAGED, FILE, FOLDER, KINDS, LAYER, LEVELS, MODES, REPLAY
+from napari_lowdose_tem.widgets.shared.devices import DEVICES
 from napari_lowdose_tem.widgets.shared.parts import Dock, Note, choose, show_message
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _CHOOSE_FILE = "Choose a model file …"
 _NOWHERE, _ZARR, _TIFFS = "Nowhere", "OME-Zarr on disk …", "Folder of TIFF files …"
 
 
-class WatchDock(Dock):
+class LiveDock(Dock):
     """Follow a camera program's folder or file, or replay a movie, raw and enhanced side by side.
 
     Parameters
@@ -44,7 +44,7 @@ class WatchDock(Dock):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(WatchControl(napari_viewer))
+        super().__init__(LiveControl(napari_viewer))
 
     def _make_widgets(self) -> None:
         self.kind_box, self.layer_box, self.model_box, self.device_box = (QComboBox() for _ in range(4))

@@ -18,7 +18,7 @@ _THUMBNAIL_S = 2.0
 _KINDS = ("raw", "enhanced")
 
 
-class WatchLayers:
+class LiveLayers:
     """Shows the newest raw and enhanced frame; on the GUI thread only.
 
     The pixels are copied into the layers' own arrays: nothing is allocated, and no other dock takes each
@@ -115,6 +115,6 @@ class WatchLayers:
             selection.update(selected)
 
 
-def is_live(layer: Any, layers: WatchLayers) -> bool:
+def is_live(layer: Any, layers: LiveLayers) -> bool:
     """Whether a layer is one of those shown live."""
     return any(layer is own for own in layers.own)

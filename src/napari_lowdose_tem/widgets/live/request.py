@@ -22,7 +22,7 @@ _MOST_SENT_BYTES = 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class WatchRequest:
+class LiveRequest:
     """All a live enhancement in the dock needs to know, frozen when it starts."""
 
     kind: str

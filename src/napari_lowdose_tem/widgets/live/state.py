@@ -29,7 +29,7 @@ AVERAGED = {"enhanced": "enhanced frames", "raw": "raw frames"}
 
 @evented
 @dataclass
-class WatchState:
+class LiveState:
     """State of the dock, changed by its control only.
 
     `source_text` says what is missing before it can start; `output` None saves nothing; `rate_text`,

@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_lowdose_tem.train.config import SIMULATOR
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
-from napari_lowdose_tem.widgets.train.state import Finding, TrainState, sort_findings
+from napari_lowdose_tem.widgets.train.state import FindingRow, TrainState, sort_findings
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class CheckResult:
     """How far a check got, and what it found so far."""
 
     share_done: float
-    findings: tuple[Finding, ...]
+    findings: tuple[FindingRow, ...]
     text: str
 
 
@@ -32,7 +32,7 @@ def iter_results(data: str, hde_factor: int) -> Iterator[CheckResult]:
         yield CheckResult(share, group_findings(progress.findings, data), text)
 
 
-def group_findings(findings: Sequence[Any], data: str) -> tuple[Finding, ...]:
+def group_findings(findings: Sequence[Any], data: str) -> tuple[FindingRow, ...]:
     """Make one finding, in words, of those that say the same of several files.
 
     Parameters
@@ -53,7 +53,7 @@ def group_findings(findings: Sequence[Any], data: str) -> tuple[Finding, ...]:
         text = what.rstrip(".") + "."
         if remedy:
             text += f" {remedy[0].upper()}{remedy[1:].rstrip('.?')}{'?' if remedy.endswith('?') else '.'}"
-        grouped.append(Finding(severity, where, text))
+        grouped.append(FindingRow(severity, where, text))
     return tuple(grouped)
 
 
@@ -139,7 +139,7 @@ class DataCheck:
         if last is not None:
             self._show(last)
         if error:
-            self._state.findings = (Finding("error", "", error),)
+            self._state.findings = (FindingRow("error", "", error),)
             self._state.check_text = ""
         if stopped:
             self._state.check_text = "Check stopped; the rest was not looked at."

@@ -18,25 +18,26 @@ from napari_lowdose_tem.network.model_file import (
 )
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES, TrainConfig
 from napari_lowdose_tem.widgets.contributions import open_enhance
-from napari_lowdose_tem.widgets.enhance.state import TRAINING_DEVICES, describe_model, model_label
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.devices import TRAINING_DEVICES
+from napari_lowdose_tem.widgets.shared.models import describe_model, model_label
 from napari_lowdose_tem.widgets.shared.settings import read_settings
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
-from napari_lowdose_tem.widgets.train import job as train_job
+from napari_lowdose_tem.widgets.train import run, saved
 from napari_lowdose_tem.widgets.train.check import DataCheck
-from napari_lowdose_tem.widgets.train.layers import TripletLayers
 from napari_lowdose_tem.widgets.train.state import (
     NEW_WEIGHTS,
     Curves,
     StepLosses,
     TrainState,
-    Triplet,
+    ValidationView,
     describe_budget,
     describe_data,
     describe_losses,
     describe_progress,
     explain,
 )
+from napari_lowdose_tem.widgets.train.validation_layers import ValidationLayers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -61,7 +62,7 @@ class TrainControl:
     ) -> None:
         self.viewer = viewer = _layers.viewer_itself(viewer)
         self.state = TrainState(theme=viewer.theme)
-        self._iter_train = iter_train or train_job.iter_steps
+        self._iter_train = iter_train or run.iter_steps
         self._settings = read_settings()
         self._models: dict[str, ModelFile] = {}
         self._named = False  # whether the name is the user's own
@@ -71,7 +72,7 @@ class TrainControl:
         self._output: Path | None = None
         self._last: Any = None
         self._example: Any = None
-        self._layers = TripletLayers(viewer)
+        self._layers = ValidationLayers(viewer)
         self._steps = StepLosses()
         self._shown_s = self._drawn_s = self._begun_s = 0.0
         self.state.device = self._settings.device if self._settings.device in TRAINING_DEVICES else "auto"
@@ -123,7 +124,7 @@ class TrainControl:
         self._show_models()
         self._show_start()
         self._say("")
-        if path and train_job.state_of(Path(path)).is_file():
+        if path and saved.state_of(Path(path)).is_file():
             self._show_stopped(Path(path))
 
     def choose_recipe(self, name: str) -> None:
@@ -169,7 +170,7 @@ class TrainControl:
 
     def would_overwrite(self) -> bool:
         """Whether an earlier training has the name chosen."""
-        return train_job.exists(self.output)
+        return saved.exists(self.output)
 
     def train(self, overwrite: bool = False) -> None:
         """Train as chosen."""
@@ -250,7 +251,7 @@ class TrainControl:
         job.errored.connect(self._on_errored)
         job.cancelled.connect(self._on_cancelled)
         self._say("")
-        state.curves, state.triplet, state.notes = Curves(), None, ()
+        state.curves, state.validation, state.notes = Curves(), None, ()
         state.summary_text = f"{config.output.stem}: {summary}"
         state.share_done, state.saved = 0.0, None
         state.progress_text = "Getting ready …"
@@ -283,8 +284,8 @@ class TrainControl:
             limits = _layers.limits_of(progress.example.hde)
             epoch = progress.history[-1].epoch if progress.history else progress.epoch
             e = progress.example
-            state.triplet = Triplet(e.lde, e.output, e.hde, limits, epoch)
-            self._layers.update(state.triplet)
+            state.validation = ValidationView(e.lde, e.output, e.hde, limits, epoch)
+            self._layers.update(state.validation)
 
     def _on_finished(self, last: Any) -> None:
         self._take_last(last)
@@ -313,7 +314,7 @@ class TrainControl:
 
     def _find_saved(self) -> Path | None:
         """Find the model this training saved, not the one it is to replace."""
-        return train_job.saved_model(self._output, self._begun_s) if self._output else None
+        return saved.saved_model(self._output, self._begun_s) if self._output else None
 
     def _take_last(self, last: Any) -> None:
         self._last = last or self._last
@@ -326,17 +327,17 @@ class TrainControl:
         state.progress_text = ""
         state.saved = self._find_saved()
         self.reload_models()
-        if output is not None and train_job.state_of(output).is_file():
+        if output is not None and saved.state_of(output).is_file():
             self._show_stopped(output)
         self._propose_name()
         self._say(message, error)
 
     # ---- what was learnt
 
-    def show_triplet(self) -> None:
-        """Put the validation triplet into the viewer; its layers follow the training."""
-        if self.state.triplet is not None:
-            self._layers.add(self.state.triplet)
+    def add_validation_layers(self) -> None:
+        """Put the validation frame into the viewer; its layers follow the training."""
+        if self.state.validation is not None:
+            self._layers.add(self.state.validation)
 
     def use_model(self) -> None:
         """Choose the newest saved model in the Enhance dock, opening it where it is not."""
@@ -357,8 +358,8 @@ class TrainControl:
         bundled = {file.label for file in self._models.values() if file.path.parent != self.folder}
         if not self._named:
             stem = "simulated" if state.data == SIMULATOR else Path(state.data).stem
-            state.name = train_job.propose_name(stem, self.folder, bundled)
-        reason = train_job.why_no_name(state.name, bundled)
+            state.name = saved.propose_name(stem, self.folder, bundled)
+        reason = saved.why_no_name(state.name, bundled)
         state.name_ok = not reason
         replaces = " An earlier training has this name." if not reason and self.would_overwrite() else ""
         state.output_text = reason or f"Saved as {self.output}.{replaces}"
@@ -379,9 +380,7 @@ class TrainControl:
 
     def _show_stopped(self, chosen: Path | None = None) -> None:
         state = self.state
-        found = [
-            entry for entry in train_job.list_stopped(self.folder) if Path(entry[0]) not in self._complete
-        ]
+        found = [entry for entry in saved.list_stopped(self.folder) if Path(entry[0]) not in self._complete]
         if chosen is not None and str(chosen) not in dict(found) and chosen not in self._complete:
             found.insert(0, (str(chosen), chosen.stem))
         state.stopped = tuple(found)

@@ -26,11 +26,11 @@ from qtpy.QtWidgets import (
 
 from napari_lowdose_tem.network.model_file import SUFFIX
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES
-from napari_lowdose_tem.widgets.enhance.state import TRAINING_DEVICES
+from napari_lowdose_tem.widgets.shared.devices import TRAINING_DEVICES
 from napari_lowdose_tem.widgets.shared.parts import Dock, Note, choose, show_message
 from napari_lowdose_tem.widgets.shared.plot import LossPlot
 from napari_lowdose_tem.widgets.train.control import TrainControl
-from napari_lowdose_tem.widgets.train.parts import FindingsList, TripletView
+from napari_lowdose_tem.widgets.train.findings_list import FindingsList
 from napari_lowdose_tem.widgets.train.state import (
     NEW_WEIGHTS,
     RECIPE_TEXTS,
@@ -38,6 +38,7 @@ from napari_lowdose_tem.widgets.train.state import (
     describe_data,
     describe_notes,
 )
+from napari_lowdose_tem.widgets.train.validation_pictures import ValidationPictures
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -107,12 +108,12 @@ class TrainDock(Dock):
         self.progress_bar, self.check_bar = QProgressBar(), QProgressBar()
         for bar in (self.progress_bar, self.check_bar):
             bar.setTextVisible(False)
-        self.plot, self.triplet_view = LossPlot(), TripletView()
-        self.triplet_button, self.use_button = (
+        self.plot, self.validation_pictures = LossPlot(), ValidationPictures()
+        self.layers_button, self.use_button = (
             QPushButton("Show in the viewer"),
             QPushButton("Use this model"),
         )
-        self.triplet_button.setToolTip("As layers that follow the training")
+        self.layers_button.setToolTip("As layers that follow the training")
         self.use_button.setToolTip("In the Enhance dock; also while training, as it was last saved")
         self.message_label = QLabel()
         self.message_label.setWordWrap(True)
@@ -183,7 +184,7 @@ class TrainDock(Dock):
         run_buttons, model_buttons = QHBoxLayout(), QHBoxLayout()
         run_buttons.addWidget(self.pause_button)
         run_buttons.addWidget(self.stop_button)
-        model_buttons.addWidget(self.triplet_button)
+        model_buttons.addWidget(self.layers_button)
         model_buttons.addWidget(self.use_button)
         for layout in (outer, inner):
             layout.setContentsMargins(0, 0, 0, 0)
@@ -192,7 +193,7 @@ class TrainDock(Dock):
         for widget in (self.progress_bar, self.progress_note, self.message_label, self.result_group):
             outer.addWidget(widget)
         inner.addWidget(self.plot)
-        inner.addWidget(self.triplet_view)
+        inner.addWidget(self.validation_pictures)
         inner.addLayout(model_buttons)
         inner.addWidget(self.run_note)
         return self.run_group
@@ -213,7 +214,7 @@ class TrainDock(Dock):
         self.resume_button.clicked.connect(control.resume)
         self.pause_button.clicked.connect(control.pause)
         self.stop_button.clicked.connect(control.stop)
-        self.triplet_button.clicked.connect(control.show_triplet)
+        self.layers_button.clicked.connect(control.add_validation_layers)
         self.use_button.clicked.connect(control.use_model)
 
     def _numbers(self) -> list[tuple[str, QSpinBox]]:
@@ -356,9 +357,9 @@ class TrainDock(Dock):
         has_curves = bool(state.curves.step_epochs or state.curves.epochs)
         self.plot.setVisible(has_curves)
         self.plot.show_curves(state.curves, state.theme)
-        self.triplet_view.setVisible(state.triplet is not None)
-        self.triplet_view.show_triplet(state.triplet, _text_color(state.theme))
-        self.triplet_button.setVisible(state.triplet is not None)
+        self.validation_pictures.setVisible(state.validation is not None)
+        self.validation_pictures.show_view(state.validation, _text_color(state.theme))
+        self.layers_button.setVisible(state.validation is not None)
         self.use_button.setVisible(bool(state.summary_text))
         self.use_button.setEnabled(state.saved is not None)
 

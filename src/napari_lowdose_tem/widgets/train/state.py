@@ -29,7 +29,7 @@ _LOG_RATIO = 5.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class FindingRow:
     """One thing a check found: "error", "warning" or "info", where, and what to do in plain words."""
 
     severity: str
@@ -61,7 +61,7 @@ class Curves:
 
 
 @dataclass(frozen=True, eq=False)
-class Triplet:
+class ValidationView:
     """A validation frame (rows, columns) low-dose, as the network makes it, and high-dose; one contrast."""
 
     lde: npt.NDArray[np.float32]
@@ -86,7 +86,7 @@ class TrainState:
     data_text: str = ""
     checking: bool = False
     share_checked: float = 0.0
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[FindingRow, ...] = ()
     check_text: str = ""
     models: tuple[tuple[str, str], ...] = ()
     start: str = NEW_WEIGHTS
@@ -111,7 +111,7 @@ class TrainState:
     progress_text: str = ""
     notes: tuple[str, ...] = ()
     curves: Curves = field(default_factory=Curves)
-    triplet: Triplet | None = None
+    validation: ValidationView | None = None
     saved: Path | None = None
     message: str = ""
     is_error: bool = False
@@ -208,7 +208,7 @@ def explain(line: str) -> str:
     return line
 
 
-def sort_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def sort_findings(findings: Sequence[FindingRow]) -> tuple[FindingRow, ...]:
     """Put errors first and what is only good to know last."""
     order = {"error": 0, "warning": 1}
     return tuple(sorted(findings, key=lambda finding: order.get(finding.severity, 2)))

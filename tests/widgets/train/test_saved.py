@@ -8,7 +8,7 @@ import pytest
 
 from napari_lowdose_tem.train.config import TRAIN_RECIPES, TrainConfig
 from napari_lowdose_tem.widgets.shared.worker import Job
-from napari_lowdose_tem.widgets.train import job as train_job
+from napari_lowdose_tem.widgets.train import run, saved
 
 
 def count():
@@ -61,26 +61,26 @@ def test_stopped_trainings_are_listed_newest_first(tmp_path):
         path.write_bytes(b"")
         os.utime(path, (path.stat().st_mtime - age_s,) * 2)
     (tmp_path / "other.safetensors").write_bytes(b"")
-    listed = train_job.list_stopped(tmp_path)
+    listed = saved.list_stopped(tmp_path)
     names = ["new.safetensors", "a.b.safetensors", "old.safetensors"]
     assert [path for path, _ in listed] == [str(tmp_path / name) for name in names]
     assert listed[0][1].startswith("new, ")
-    assert train_job.list_stopped(tmp_path / "none") == ()
+    assert saved.list_stopped(tmp_path / "none") == ()
     for path, _ in listed:
-        assert train_job.state_of(tmp_path / path).is_file()
+        assert saved.state_of(tmp_path / path).is_file()
 
 
 def test_newest_saved_model_is_the_best_one(tmp_path):
     output = tmp_path / "a.b.safetensors"
-    assert train_job.saved_model(output) is None
+    assert saved.saved_model(output) is None
     last = tmp_path / "a.b.last.safetensors"
     last.write_bytes(b"")
-    assert train_job.saved_model(output) == last
+    assert saved.saved_model(output) == last
     output.write_bytes(b"")
-    assert train_job.saved_model(output) == output
+    assert saved.saved_model(output) == output
     # one that is to be replaced is not what a training saved
     os.utime(output, (output.stat().st_mtime - 60,) * 2)
-    assert train_job.saved_model(output, last.stat().st_mtime) == last
+    assert saved.saved_model(output, last.stat().st_mtime) == last
 
 
 def test_a_resumed_training_is_told_what_it_was_told_first(tmp_path):
@@ -90,18 +90,18 @@ def test_a_resumed_training_is_told_what_it_was_told_first(tmp_path):
     begun = TrainConfig("some/data", tmp_path / "x.safetensors", recipe, start="paper", hde_factor=4, seed=9)
     save_state(tmp_path / "x.state", begun, step=3)
     wanted = TrainConfig("simulator", tmp_path / "x.safetensors", device="cpu", resume=True)
-    assert train_job.read_saved_config(wanted) == replace(begun, device="cpu", resume=True)
+    assert run.read_saved_config(wanted) == replace(begun, device="cpu", resume=True)
     with pytest.raises(ValueError, match="gone"):
-        train_job.read_saved_config(replace(wanted, output=tmp_path / "y.safetensors"))
+        run.read_saved_config(replace(wanted, output=tmp_path / "y.safetensors"))
     (tmp_path / "x.state").write_bytes(b"PK\3\4 cut short")
     with pytest.raises(ValueError, match="damaged"):
-        train_job.read_saved_config(wanted)
+        run.read_saved_config(wanted)
 
 
 def test_triton_is_kept_out_of_napari(monkeypatch):
     """Its LLVM crashes beside the one napari may draw with, and torch's optimisers would import it."""
     monkeypatch.delitem(sys.modules, "triton", raising=False)
-    steps = train_job.iter_steps(TrainConfig("simulator", Path("x.safetensors")))
+    steps = run.iter_steps(TrainConfig("simulator", Path("x.safetensors")))
     steps.close()
     assert sys.modules["triton"] is None
     assert find_spec("triton") is None

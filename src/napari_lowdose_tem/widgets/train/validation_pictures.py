@@ -1,4 +1,4 @@
-"""Parts of the Train dock: what a check found, and the validation triplet."""
+"""The pictures of a validation frame in the dock."""
 
 from __future__ import annotations
 
@@ -9,51 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QRect, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent
-from qtpy.QtWidgets import QLabel, QScrollArea, QSizePolicy, QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_lowdose_tem.widgets.shared.parts import ERROR_COLOR
-from napari_lowdose_tem.widgets.train.state import Finding, Triplet
+from napari_lowdose_tem.widgets.train.state import ValidationView
 
-_SEVERITIES = {"error": ("✖", ERROR_COLOR), "warning": ("▲", "#e0a030"), "info": ("●", "#5b9bd5")}
-_FINDINGS_HEIGHT_PX = 150
 _CAPTIONS = ("LDE", "Output", "HDE")
 _GAP_PX, _CAPTION_PX = 4, 18
 _DETAIL_PX = 160
 UNKNOWN_GREY = 96
 
 
-class FindingsList(QScrollArea):
-    """What a check found, one below the other; hidden when that is nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setFixedHeight(_FINDINGS_HEIGHT_PX)
-        self._label = QLabel()
-        self._label.setWordWrap(True)
-        self._label.setTextFormat(Qt.TextFormat.RichText)
-        self._label.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self._label.setMargin(4)
-        self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.setWidget(self._label)
-        self._shown: tuple[Finding, ...] = ()
-        self.setVisible(False)
-
-    @property
-    def text(self) -> str:
-        """What is shown, with its mark-up."""
-        return str(self._label.text())
-
-    def show_findings(self, findings: tuple[Finding, ...]) -> None:
-        """Show findings."""
-        if findings != self._shown:
-            self._shown = findings
-            self._label.setText("".join(_row(finding) for finding in findings))
-            self.setVisible(bool(findings))
-
-
-class TripletView(QWidget):
+class ValidationPictures(QWidget):
     """Three images side by side in one contrast: the liveliest detail of a validation frame."""
 
     def __init__(self) -> None:
@@ -61,16 +27,16 @@ class TripletView(QWidget):
         policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
-        self._triplet: Triplet | None = None
+        self._view: ValidationView | None = None
         self._pictures: list[QImage] = []
         self._text_color = QColor("white")
 
-    def show_triplet(self, triplet: Triplet | None, text_color: str) -> None:
-        """Show a triplet, or nothing."""
-        if triplet is not self._triplet or self._text_color != QColor(text_color):
+    def show_view(self, view: ValidationView | None, text_color: str) -> None:
+        """Show a validation frame, or nothing."""
+        if view is not self._view or self._text_color != QColor(text_color):
             self._text_color = QColor(text_color)
-            self._triplet = triplet
-            self._pictures = [] if triplet is None else [to_picture(f, triplet.limits) for f in _cut(triplet)]
+            self._view = view
+            self._pictures = [] if view is None else [to_picture(f, view.limits) for f in _cut(view)]
             self.updateGeometry()
             self.update()
 
@@ -133,20 +99,6 @@ def find_detail(frame: npt.NDArray[Any], side_px: int = _DETAIL_PX) -> tuple[sli
     return slice(row, row + height), slice(col, col + width)
 
 
-def _cut(triplet: Triplet) -> Sequence[npt.NDArray[np.float32]]:
-    detail = find_detail(np.clip(triplet.hde, *triplet.limits))  # a hot pixel is no detail
-    return [frame[detail] for frame in (triplet.lde, triplet.output, triplet.hde)]
-
-
-def _row(finding: Finding) -> str:
-    mark, color = _SEVERITIES.get(finding.severity, _SEVERITIES["info"])
-    where = f"<b>{_escaped(finding.where)}</b>: " if finding.where else ""
-    return (
-        f"<p style='margin: 0 0 5px 14px; text-indent: -14px'><span style='color: {color}'>{mark}</span> "
-        f"{where}{_escaped(finding.text)}</p>"
-    )
-
-
-def _escaped(text: str) -> str:
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("_", "_\u200b").replace("/", "/\u200b")
+def _cut(view: ValidationView) -> Sequence[npt.NDArray[np.float32]]:
+    detail = find_detail(np.clip(view.hde, *view.limits))  # a hot pixel is no detail
+    return [frame[detail] for frame in (view.lde, view.output, view.hde)]

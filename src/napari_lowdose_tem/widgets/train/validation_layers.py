@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.shared import layers as _layers
-from napari_lowdose_tem.widgets.train.state import Triplet
+from napari_lowdose_tem.widgets.train.state import ValidationView
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _FRAMES = {"hde": "HDE", "lde": "LDE", "output": "output"}
 
 
-class TripletLayers:
-    """Puts triplets of one training after the other into layers; on the GUI thread only.
+class ValidationLayers:
+    """Puts validation frames of one training after the other into layers; on the GUI thread only.
 
     Parameters
     ----------
@@ -33,27 +33,27 @@ class TripletLayers:
         """Leave the layers there are alone; the next belong to the training of another model."""
         self._model, self._layers = model, {}
 
-    def add(self, triplet: Triplet) -> None:
+    def add(self, view: ValidationView) -> None:
         """Add the layers that are not there, the output on top."""
-        self.update(triplet)
+        self.update(view)
         for key, what in _FRAMES.items():
             if not self._is_there(key):
                 name = f"{self._model.stem} {what}"
-                made = _layers.layer_tuple(self._image(key, triplet), name, contrast_limits=triplet.limits)
+                made = _layers.layer_tuple(self._image(key, view), name, contrast_limits=view.limits)
                 self._layers[key] = _layers.add_image(self._viewer, made)
 
-    def update(self, triplet: Triplet) -> None:
-        """Show a newer triplet in the layers that are still there."""
+    def update(self, view: ValidationView) -> None:
+        """Show a newer validation frame in the layers that are still there."""
         for key in _FRAMES:
             if self._is_there(key):
-                image = self._image(key, triplet)
+                image = self._image(key, view)
                 self._layers[key].data = image.data
                 _layers.set_provenance(self._layers[key], image)
 
-    def _image(self, key: str, triplet: Triplet) -> Image:
-        made: dict[str, Any] = {"model_file": str(self._model), "epoch": triplet.epoch}
+    def _image(self, key: str, view: ValidationView) -> Image:
+        made: dict[str, Any] = {"model_file": str(self._model), "epoch": view.epoch}
         kind = "enhanced" if key == "output" else "validation"
-        return Image(getattr(triplet, key), name=key, provenance={kind: made})
+        return Image(getattr(view, key), name=key, provenance={kind: made})
 
     def _is_there(self, key: str) -> bool:
         return key in self._layers and self._layers[key] in self._viewer.layers

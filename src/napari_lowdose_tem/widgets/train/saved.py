@@ -1,58 +1,16 @@
-"""What the Train dock's jobs run, and the trainings that can be gone on with. No Qt."""
+"""The trainings in a folder: what was saved, what can be resumed, which names are free. No Qt."""
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import replace
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from napari_lowdose_tem.network.model_file import SUFFIX
-from napari_lowdose_tem.train.config import Recipe, TrainConfig
 
 STATE_SUFFIX, LAST_SUFFIX = ".state", f".last{SUFFIX}"
 _CLOCK_ERROR_S = 5.0
-
-
-def iter_steps(config: TrainConfig) -> Iterator[Any]:
-    """Train; imports torch, and matplotlib for the dock's thread not to wait for it.
-
-    To resume needs only output and device: the rest is as it was saved.
-    """
-    import matplotlib.figure  # noqa: F401
-
-    # torch's optimisers import Triton, whose LLVM crashes beside the one of Mesa, with which napari may draw
-    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
-
-    from napari_lowdose_tem.train.loop import iter_train
-
-    return iter_train(read_saved_config(config) if config.resume else config)
-
-
-def read_saved_config(config: TrainConfig) -> TrainConfig:
-    """Fill in how the training at `config.output` was begun.
-
-    Raises
-    ------
-    ValueError
-        When its state is missing, damaged, or of another version.
-    """
-    import torch
-
-    path = state_of(config.output)
-    try:
-        saved = json.loads(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"])
-        if "recipe" in saved:
-            saved["recipe"] = Recipe(**saved["recipe"])
-        return replace(config, **saved)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is gone, so there is nothing to resume; start anew") from error
-    except Exception as error:  # a foreign or damaged file may raise anything
-        raise ValueError(f"{path} is damaged or of another version; start the training anew") from error
 
 
 def state_of(output: Path) -> Path:
