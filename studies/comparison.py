@@ -36,6 +36,7 @@ from napari_lowdose_tem.engine.engine import Engine
 from napari_lowdose_tem.judge.metrics import match_affine, psnr
 from napari_lowdose_tem.simulate.camera import MEASURED, expose
 from napari_lowdose_tem.simulate.specimen import MATERIALS, make_scene
+from pages import add_out, choose_folders, tabulate
 
 Array = npt.NDArray[np.float64]
 
@@ -240,12 +241,6 @@ Repeat it with
     path.write_text(text, encoding="utf-8")
 
 
-def tabulate(head: list[str], rows: dict[str, list[str]]) -> str:
-    """Lay out a Markdown table."""
-    lines = [["", *head], ["---"] * (len(head) + 1), *([name, *cells] for name, cells in rows.items())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def describe(setting: Setting) -> str:
     """Put a setting in few words."""
     data = "stabilised" if setting.stabilised else "raw"
@@ -300,8 +295,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=25, help="validation scenes per material")
     parser.add_argument("--model", nargs="+", default=["default"], help="names or files; the last is drawn")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    add_out(parser)
     args = parser.parse_args()
+    numbers, pages = choose_folders(args.out)
 
     # any change of simulator or camera makes classical rows stale
     fingerprint = hashlib.sha256(np.concatenate([draw_scene(m, 0, 0) for m in MATERIALS]).tobytes())
@@ -314,7 +310,7 @@ def main() -> None:
         "tried": {method: [describe(s) for s in settings_of(method)] for method in STRENGTHS},
         "first_scenes_sha256": fingerprint.hexdigest(),
     }
-    stored = args.out / "comparison.json"
+    stored = numbers / "comparison.json"
     result: dict[str, Any] = json.loads(stored.read_text("utf-8")) if stored.exists() else {}
     if result.get("settings") != settings:
         result = {"settings": settings, "classical": {}}
@@ -330,10 +326,10 @@ def main() -> None:
             result["models"][label] = {"sha256": engine.model.file.sha256, "psnr_db": scores}
             save(stored, result)
             if model == args.model[-1]:
-                draw_sheet(args.out / "images" / "comparison.png", result, engine)
+                draw_sheet(pages / "images" / "comparison.png", result, engine)
     options = "" if args.scenes == 25 else f" --scenes {args.scenes}"
-    write_table(args.out / "comparison.md", result, f"python studies/comparison.py{options}")
-    Console().print((args.out / "comparison.md").read_text("utf-8"), markup=False)
+    write_table(pages / "comparison.md", result, f"python studies/comparison.py{options}")
+    Console().print((pages / "comparison.md").read_text("utf-8"), markup=False)
 
 
 if __name__ == "__main__":

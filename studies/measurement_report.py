@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from reliability import tabulate
+
+from pages import tabulate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -199,7 +200,8 @@ def draw_figures(folder: Path, stored: dict[str, Any]) -> None:
 
 def _draw_sweeps(path: Path, section: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
-    from measurement import SWEEPS
+
+    from measurement_cells import SWEEPS
 
     figure = Figure((9.0, 5.0), layout="constrained", dpi=130)
     panels = figure.subplots(2, 3).ravel()

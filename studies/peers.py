@@ -31,18 +31,19 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any, cast
 
-import comparison
 import numpy as np
-from comparison import Array, bin_blocks, inverse_table, score, stabilise, tabulate
 from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 
+import comparison
+from comparison import Array, bin_blocks, inverse_table, score, stabilise
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.judge.repeats import RepeatScore, compare_scores, score_repeats
 from napari_lowdose_tem.network.model_file import find_model
 from napari_lowdose_tem.simulate.camera import MEASURED
 from napari_lowdose_tem.simulate.specimen import MATERIALS
+from pages import NUMBERS, add_out, choose_folders, tabulate
 
 TIMED_FRAMES = 3
 draw_scene = lru_cache(32)(comparison.draw_scene)
@@ -237,7 +238,7 @@ class Study:
 
 def write_page(path: Path, study: Study) -> None:
     """Write the Markdown page."""
-    rows, chosen, binned = read_classical(path.parent, study), {}, {}
+    rows, chosen, binned = read_classical(NUMBERS, study), {}, {}
     for peer, name in NAMES.items():
         for n_scenes in (1, comparison.TUNING_SCENES):
             binned[f"{name}, {n_scenes} a material"] = study.list_binnings(peer, n_scenes)
@@ -337,8 +338,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=10, help="validation scenes per material")
     parser.add_argument("--model", nargs="+", default=["default"], help="names or files")
     parser.add_argument("--repeats", type=Path, nargs=2, help="two real frames of one field at rest")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    add_out(parser)
     args = parser.parse_args()
+    numbers, pages = choose_folders(args.out)
 
     # any change of simulator or camera makes the peers' rows stale
     first = np.concatenate([draw_scene(m, 0, 0) for m in ALL])
@@ -348,7 +350,7 @@ def main() -> None:
         "tried": {peer: [str(s) for s in settings_of(peer)] for peer in NETWORKS},
         "first_scenes_sha256": hashlib.sha256(first.tobytes()).hexdigest(),
     }
-    study = Study(args.out / "peers.json", settings, args.scenes, Workers(args.environments))
+    study = Study(numbers / "peers.json", settings, args.scenes, Workers(args.environments))
     for peer in NETWORKS:
         study.tune(peer)
         study.score_peer(peer)
@@ -358,8 +360,8 @@ def main() -> None:
     study.time(args.model, peers)
     if args.repeats:
         study.compare_repeats(args.repeats, args.model, peers)
-    write_page(args.out / "peers.md", study)
-    Console().print((args.out / "peers.md").read_text("utf-8"), markup=False)
+    write_page(pages / "peers.md", study)
+    Console().print((pages / "peers.md").read_text("utf-8"), markup=False)
 
 
 if __name__ == "__main__":

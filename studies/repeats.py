@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import STRENGTHS, denoise, describe, settings_of, tabulate
 from rich.console import Console
 from rich.progress import track
 
+from comparison import STRENGTHS, denoise, describe, settings_of
 from napari_lowdose_tem.engine.engine import Engine
 from napari_lowdose_tem.judge.repeats import RepeatScore, compare_scores, load_repeats, score_repeats
+from pages import add_out, choose_folders, tabulate
 
 
 def best_setting(method: str, frames: Any) -> dict[str, Any]:
@@ -44,11 +45,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("frames", nargs=2, type=Path)
     parser.add_argument("--model", nargs="+", default=["default", "paper"], help="names or files")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    add_out(parser)
     args = parser.parse_args()
 
     frames = load_repeats(args.frames).frames(0, 2).astype(float)
-    stored = args.out / "repeats.json"
+    stored = choose_folders(args.out)[0] / "repeats.json"
     result: dict[str, Any] = json.loads(stored.read_text("utf-8")) if stored.exists() else {"classical": {}}
     for method in STRENGTHS:
         if method not in result["classical"]:

@@ -43,7 +43,7 @@ from napari_lowdose_tem.widgets.train.dock import TrainDock
 from napari_lowdose_tem.widgets.train.state import NEW_WEIGHTS
 
 PLUGIN, MENU = "napari-lowdose-tem", "Enhance low-dose TEM"
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SIZE_PX = (1360, 860)
 EPOCHS = 12
 ENGINE: dict[str, Any] = {"device": "cpu", "precision": "float32"}  # the same numbers on every computer

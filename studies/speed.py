@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from comparison import draw_scene, score
 from rich.console import Console
 from rich.progress import track
 
+from comparison import draw_scene, score
 from napari_lowdose_tem.bench.job import count_gflop
 from napari_lowdose_tem.engine.device import Device, check_device, choose_device
 from napari_lowdose_tem.engine.runners import open_runner
@@ -42,6 +42,7 @@ from napari_lowdose_tem.engine.runners.runner import place
 from napari_lowdose_tem.network.model_file import Model, load_model
 from napari_lowdose_tem.network.scaling import measure_scaling
 from napari_lowdose_tem.simulate import MATERIALS
+from pages import add_out, choose_folders
 
 Floats = npt.NDArray[np.float32]
 Run = Callable[[Floats], Floats]  # scaled frame (1, 1, rows, columns) -> output (rows, columns)
@@ -345,8 +346,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--scenes", type=int, default=25, help="frames of known truth, over the materials")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    add_out(parser)
     args = parser.parse_args()
+    folder, pages = choose_folders(args.out)
 
     def differs(name: str) -> bool:
         return getattr(args, name) != parser.get_default(name)
@@ -374,11 +376,11 @@ def main() -> None:
         "versions": find_versions(),
     }
     numbers = conclude(models, settings)
-    (args.out / "speed.json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
+    (folder / "speed.json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
     given = [f" --{name} {getattr(args, name)}" for name in ("rounds", "scenes", "threads") if differs(name)]
     command = f"python studies/speed.py{''.join(given)}"
-    (args.out / "speed.md").write_text(write_page(numbers, command), "utf-8")
-    Console().print((args.out / "speed.md").read_text("utf-8"), markup=False)
+    (pages / "speed.md").write_text(write_page(numbers, command), "utf-8")
+    Console().print((pages / "speed.md").read_text("utf-8"), markup=False)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from napari_lowdose_tem.simulate.specimen import MATERIALS, make_scene
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES, TrainConfig
 from napari_lowdose_tem.train.loop import iter_train
 from napari_lowdose_tem.train.losses import LOSSES, mean_absolute
+from pages import NUMBERS, PAGES
 
-HERE = Path(__file__).parent
 SCENES = 6  # a material
 SEED = 20_261_123
 
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--start", help="model to go on from")
     options = parser.parse_args()
-    path = HERE / "trials.json"
+    path = NUMBERS / "trials.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     base = replace(TRAIN_RECIPES["default"], epochs=1, steps_per_epoch=options.steps, averaging=0.99)
     with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as bar:
@@ -163,7 +163,7 @@ def main() -> None:
             minutes = (time.monotonic() - start) / 60
             results[key] = score(output) | {"minutes": round(minutes, 1)}
             path.write_text(json.dumps(results, indent=1) + "\n")
-            (HERE / "trials.md").write_text(make_page(results))
+            (PAGES / "trials.md").write_text(make_page(results))
 
 
 def make_page(results: dict[str, dict[str, float]]) -> str:

@@ -334,7 +334,7 @@ def test_page_shows_the_paper_beside_ours():
 
 
 def test_goals_of_the_comparison_on_a_cpu(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "docs"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "studies"))
     speed = importlib.import_module("speed")
 
     def make_ways(ours_ms, other_ms, psnr_db):

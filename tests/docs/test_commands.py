@@ -231,5 +231,5 @@ def test_blocks_run_or_say_why_not(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_scripts_named_are_there(page):
-    for script in re.findall(r"\bdocs/\w+\.py\b", page.read_text("utf-8")):
+    for script in re.findall(r"\bstudies/\w+\.py\b", page.read_text("utf-8")):
         assert (ROOT / script).is_file(), script

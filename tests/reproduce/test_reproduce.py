@@ -111,7 +111,7 @@ def test_timings_are_not_compared():
 
 
 def test_page_of_the_docs_is_what_its_numbers_say():
-    numbers = load(ROOT / "docs" / "reproduction.json")
+    numbers = load(ROOT / "studies" / "reproduction.json")
     assert (ROOT / "docs" / "reproduction.md").read_text("utf-8") == write_report(numbers)
     assert numbers["quick"] is False
     assert sum(row["validation"] for row in numbers["table1"].values()) == 160

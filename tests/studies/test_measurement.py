@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(DOCS))
+    monkeypatch.syspath_prepend(str(ROOT / "studies"))
     return importlib.import_module("measurement")
 
 
@@ -44,19 +44,21 @@ def test_ideal_counts_come_with_their_bound(script):
 
 
 def test_script_fills_page_and_measures_nothing_twice(script, tmp_path, monkeypatch):
+    cells, enhanced = (importlib.import_module(f"measurement_{name}") for name in ("cells", "enhanced"))
     monkeypatch.setattr(script, "HDE_AXES", {"diameter_nm": (80, 96), "dose_e_per_px": (32_000, 64_000)})
-    monkeypatch.setattr(script, "FINE", 4)
-    monkeypatch.setattr(script, "ENHANCED_T_MIN", (0.45,))
-    monkeypatch.setattr(script, "ENHANCED_DOSES", (50.0,))
-    monkeypatch.setattr(script, "ENHANCED_PIXELS_NM", (3.0,))
-    monkeypatch.setattr(script, "PAIRS_T_MIN", (0.45,))
-    monkeypatch.setattr(script, "APART", (0.6, 1.6))
+    monkeypatch.setattr(cells, "FINE", 4)
+    monkeypatch.setattr(enhanced, "ENHANCED_T_MIN", (0.45,))
+    monkeypatch.setattr(enhanced, "ENHANCED_DOSES", (50.0,))
+    monkeypatch.setattr(enhanced, "ENHANCED_PIXELS_NM", (3.0,))
+    monkeypatch.setattr(enhanced, "PAIRS_T_MIN", (0.45,))
+    monkeypatch.setattr(enhanced, "APART", (0.6, 1.6))
     settings = script.Settings(4, 3, frames=1, frames_main=0, frames_pairs=2)
     sections = ["bias", "hde", "enhanced", "pairs"]
     script.main([*sections, "--out", str(tmp_path)], settings)
     page = (tmp_path / "measurement.md").read_text("utf-8")
     assert "| full, blur 4 nm | 96.0" in page
-    assert page.count("<!-- end -->") == (DOCS / "measurement.md").read_text("utf-8").count("<!-- end -->")
+    template = (ROOT / "docs" / "measurement.md").read_text("utf-8")
+    assert page.count("<!-- end -->") == template.count("<!-- end -->")
     for name in ("hde", "enhanced"):
         assert (tmp_path / "images" / f"measurement-{name}.png").stat().st_size < 250_000
     stored = json.loads((tmp_path / "measurement.json").read_text("utf-8"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "responsiveness.py"
+SCRIPT = Path(__file__).parents[2] / "studies" / "responsiveness.py"
 # at its low priority the live process might not get to start on a busy machine
 RUN = """
 import runpy, sys

@@ -42,7 +42,7 @@ def _write_head(n: Mapping[str, Any]) -> Iterator[str]:
     yield say(
         f"""Figs. 2 to 7 and Tables 1 to 3 of {paper["citation"]}, each beside the paper's own numbers. This
         page and its figures are the output of one command, its numbers are in
-        [reproduction.json](reproduction.json):"""
+        `reproduction.json`:"""
     )
     takes = "a minute" if n["quick"] else "a quarter of an hour"
     yield f"<!-- takes: {takes} -->\n```sh\n{write_command(n)}\n```"
