@@ -35,7 +35,7 @@ def live_processes():
 
     def is_one(process):
         try:
-            return "child.main(" in " ".join(process.cmdline())
+            return "process_main.main(" in " ".join(process.cmdline())
         except psutil.ZombieProcess:
             return True  # ended, but nobody has looked
         except psutil.NoSuchProcess:

@@ -58,7 +58,7 @@ class _Child:
 
     def __init__(self, config: LiveConfig) -> None:
         # paths as they are here, and not the folder it is started in: a file there may bear a module's name
-        run = f"from {__package__} import child; child.main({_NICENESS})"
+        run = f"from {__package__} import process_main; process_main.main({_NICENESS})"
         code = f"import sys; sys.path[:] = {sys.path!r}; {run}"
         order = pack(replace(config, is_stopped=bool))
         self._process = subprocess.Popen(
