@@ -111,7 +111,7 @@ class BenchRow:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class NotTimed:
     """A processor that was not timed, and why; `model` None stands for all."""
 
     device: str
@@ -131,7 +131,7 @@ class Bench:
     """All rows, and what was not timed."""
 
     rows: tuple[BenchRow, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[NotTimed, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, the paper's rows included."""
@@ -197,14 +197,14 @@ def iter_bench(job: BenchJob) -> Iterator[BenchStep]:
                 reason = str(err).splitlines()[0] if str(err) else "out of memory"
                 if job.devices:
                     raise ValueError(f"{name}: {reason}") from err
-                skipped.append(Skipped(device.kind, device.precision, file.label, reason))
+                skipped.append(NotTimed(device.kind, device.precision, file.label, reason))
                 continue
             rows.append(row)
             yield replace(state, done=1, total=1, row=row)
     yield BenchStep("", len(cases), len(cases), 1, 1, result=Bench(tuple(rows), tuple(skipped)))
 
 
-def choose_devices(job: BenchJob) -> tuple[list[Device], list[Skipped]]:
+def choose_devices(job: BenchJob) -> tuple[list[Device], list[NotTimed]]:
     """Choose the devices of a job, in their precisions, and tell why others are left out."""
     from napari_lowdose_tem.engine.device import (
         EIGHT_BITS,
@@ -225,12 +225,12 @@ def choose_devices(job: BenchJob) -> tuple[list[Device], list[Skipped]]:
     devices, skipped = [], []
     for kind in check_devices():
         if not kind.present:
-            skipped.append(Skipped(kind.kind, "auto", None, kind.reason))
+            skipped.append(NotTimed(kind.kind, "auto", None, kind.reason))
             continue
         for precision in list_precisions(kind.kind):
             check = check_device(kind.kind, precision)
             if check.device is None:
-                skipped.append(Skipped(kind.kind, precision, None, check.reason))
+                skipped.append(NotTimed(kind.kind, precision, None, check.reason))
             else:
                 devices.append(check.device)
     return list(dict.fromkeys(devices)), skipped

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from napari_lowdose_tem.network.keep_out import keeping_out
+from napari_lowdose_tem.network.import_without import importing_without
 
 
 class _Residual(nn.Module):
@@ -80,7 +80,7 @@ def _smp_unet(encoder: str = "resnet18") -> nn.Module:
     """Return the paper's network: a U-Net with a ResNet encoder, one channel in and out."""
     # its import would bring Triton, whose LLVM crashes beside the one of Mesa, with which napari may draw
     try:
-        with keeping_out("triton"):
+        with importing_without("triton"):
             import segmentation_models_pytorch as smp
     except RuntimeError as err:
         if "torchvision::nms" not in str(err):

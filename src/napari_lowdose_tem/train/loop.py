@@ -38,7 +38,7 @@ _SAVE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class ValidationFrame:
     """A frame validated on, float32 (rows, columns) in the network's units; `hde` is NaN where unknown."""
 
     lde: npt.NDArray[np.float32]
@@ -61,7 +61,7 @@ class TrainProgress:
     epochs: int = 0
     loss: float | None = None
     history: tuple[EpochLosses, ...] = ()
-    example: Example | None = None
+    example: ValidationFrame | None = None
     seconds_left: float | None = None
     device: str = ""
     notes: tuple[str, ...] = ()
@@ -203,7 +203,7 @@ def _average_over_ranks(loss: torch.Tensor, ranks: int) -> float:
 
 def _validate(
     network: torch.nn.Module, frames: Sequence[tuple[torch.Tensor, torch.Tensor]]
-) -> tuple[float, Example]:
+) -> tuple[float, ValidationFrame]:
     """Return the mean absolute error over frames, and what became of the first."""
     training = network.training
     network.eval()
@@ -213,7 +213,7 @@ def _validate(
             output = network(inputs.contiguous(memory_format=torch.channels_last)).float()
             errors.append(float(mean_absolute(output, target)))
             if example is None:
-                example = Example(*(t[0, 0].cpu().numpy() for t in (inputs, output, target)))
+                example = ValidationFrame(*(t[0, 0].cpu().numpy() for t in (inputs, output, target)))
     network.train(training)
     if example is None:
         raise ValueError("no frame to validate on; name other validation data")

@@ -13,7 +13,7 @@ import torch
 
 from napari_lowdose_tem.engine.runners.runner import HostRunner, normalise
 from napari_lowdose_tem.image import F32
-from napari_lowdose_tem.network.keep_out import keeping_out
+from napari_lowdose_tem.network.import_without import importing_without
 from napari_lowdose_tem.network.scaling import Scaling
 
 _KEPT_SHAPES = 4
@@ -72,7 +72,7 @@ class OpenVinoRunner(HostRunner):
 
 def _import_openvino() -> Any:
     """Import OpenVINO without the module that reports its use over the network."""
-    with keeping_out("openvino_telemetry"):
+    with importing_without("openvino_telemetry"):
         import openvino
         import openvino.tools.ovc  # binds its reporting, or nothing, on import
     return openvino
