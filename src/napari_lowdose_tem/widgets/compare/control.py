@@ -18,9 +18,10 @@ from napari_lowdose_tem.widgets.compare.register import Registering
 from napari_lowdose_tem.widgets.compare.sources import Sources
 from napari_lowdose_tem.widgets.compare.state import ROLES, CompareState, Found, Picture, make_map, picture_of
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.frames import FrameReader, is_stretched, same_pixels
 from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
-from napari_lowdose_tem.widgets.shared.worker import Later, error_line
+from napari_lowdose_tem.widgets.shared.worker import error_line
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -54,8 +55,8 @@ class CompareControl:
             Comparer().iter_found, self._on_found, self._on_failed, _PAUSE_MS
         )
         # frames are shown at once, numbers taken when the slider rests
-        self._soon = Later(self.update, 0, restart=False)
-        self._rest = Later(self._ask, _REST_MS)
+        self._soon = DelayedCall(self.update, 0, restart=False)
+        self._rest = DelayedCall(self._ask, _REST_MS)
         self._registering = Registering(self.state, self._on_frame)
         self._sources = Sources(viewer, self.state, self._on_layers)
         self._outlines = Outlines(viewer, self._on_drawn)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import EmissionInfo
 from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt
 from qtpy.QtWidgets import (
     QBoxLayout,
     QCheckBox,
     QComboBox,
-    QDockWidget,
     QDoubleSpinBox,
     QFileDialog,
     QLabel,
-    QMainWindow,
     QMenu,
     QPushButton,
     QSizePolicy,
@@ -40,7 +39,8 @@ from napari_lowdose_tem.widgets.compare.state import (
     region_text,
 )
 from napari_lowdose_tem.widgets.compare.view import Views
-from napari_lowdose_tem.widgets.shared.parts import Dock, Note, choose, show_message
+from napari_lowdose_tem.widgets.shared.dock import Dock
+from napari_lowdose_tem.widgets.shared.parts import Note, show_choice, show_message
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -53,7 +53,7 @@ _ANY_PX = 16_777_215  # Qt's largest width
 _WIDE = 1.25  # ratio of width and height from which on parts lie side by side
 
 
-class CompareDock(Dock):
+class CompareDock(Dock[CompareControl]):
     """See high dose, low dose and output of one field side by side, and in numbers.
 
     Parameters
@@ -245,17 +245,15 @@ class CompareDock(Dock):
         for part in (self._area, self.tabs):  # what width there is belongs to the views
             part.setMaximumWidth(part.minimumWidth() if is_wide else _ANY_PX)
 
-    def _settle(self) -> None:
+    def _place_in_window(self) -> None:
         """Go below the canvas where the user had no other place for it: three views need the width."""
-        shell = self.parent()
-        while shell is not None and not isinstance(shell, QDockWidget):
-            shell = shell.parent()
-        window = shell.parent() if shell is not None else None
         self.setMinimumWidth(0)
-        if getattr(shell, "name", "") in self._placed or not isinstance(window, QMainWindow):
-            super()._settle()
+        found = self._frame_and_window()
+        if found is None or getattr(found[0], "name", "") in self._placed:
+            super()._place_in_window()
             return
-        window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, shell)
+        frame, window = found
+        window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, frame)
 
     def sizeHint(self) -> QSize:
         """Ask for the height that views worth looking at need."""
@@ -276,10 +274,10 @@ class CompareDock(Dock):
 
     # ---- the state
 
-    def _show_state(self, info: Any = None) -> None:
+    def _show_state(self, *info: object) -> None:
         """Show the state; nothing else writes to the widgets."""
         state = self.control.state
-        changed = getattr(getattr(info, "signal", None), "name", "")
+        changed = info[0].signal.name if info and isinstance(info[0], EmissionInfo) else ""
         if changed == "cursor":
             self._show_cursor()
             self.views.show_marks()
@@ -306,14 +304,14 @@ class CompareDock(Dock):
         state = self.control.state
         layers = [(_NONE, ""), *((name, name) for name in state.layers)]
         for box, name in zip(self.role_boxes.values(), state.chosen, strict=True):
-            choose(box, layers, name)
-        choose(self.average_box, [(_frames(n), n) for n in state.averages], state.average)
+            show_choice(box, layers, name)
+        show_choice(self.average_box, [(_frames(n), n) for n in state.averages], state.average)
         self.average_box.setEnabled(len(state.averages) > 1)
-        choose(self.mode_box, None, state.mode)
-        choose(self.contrast_box, None, state.shared)
-        choose(self.histogram_box, None, state.scaled)
+        show_choice(self.mode_box, None, state.mode)
+        show_choice(self.contrast_box, None, state.shared)
+        show_choice(self.histogram_box, None, state.scaled)
         for box, role in zip(self.pair_boxes, state.pair, strict=True):
-            choose(box, None, role)
+            show_choice(box, None, role)
         self._show_row(self.pair_row, state.mode != "side")
         self._show_row(self.blink_box, state.mode == "blink")
         with QSignalBlocker(self.blink_box):
@@ -379,11 +377,12 @@ class CompareDock(Dock):
         self.keep_button.setEnabled(moved is not None and not moved.is_kept)
         self.undo_button.setEnabled(moved is not None)
 
-    def event(self, event: QEvent) -> bool:
+    def event(self, event: QEvent | None) -> bool:
         """Stop blinking while hidden."""
-        if event.type() == QEvent.Type.Hide and hasattr(self, "views"):
+        kind = event.type() if event is not None and hasattr(self, "views") else None
+        if kind == QEvent.Type.Hide:
             self.views.stop()
-        elif event.type() == QEvent.Type.Show and hasattr(self, "views") and self.is_open:
+        elif kind == QEvent.Type.Show and self.is_open:
             self._show_state()
         return super().event(event)
 

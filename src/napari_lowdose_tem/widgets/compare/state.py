@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from psygnal import evented
 
 from napari_lowdose_tem.widgets.compare.field import Box, Field, Placement, Point, Pyramid
+from napari_lowdose_tem.widgets.shared.state import DockState
 
 ROLES = ("HDE", "LDE", "output")
 _MAP_REACH = 3.0  # standard deviations
@@ -86,15 +86,13 @@ class Moved:
         return np.column_stack([turn, middle + found.shift_px - turn @ middle])
 
 
-@evented
 @dataclass
-class CompareState:
+class CompareState(DockState):
     """State of the dock, changed by its control only.
 
     `chosen` names the layers of the roles, "" for none; `average` is the number of low-dose frames averaged;
     `pair` are the two roles shown by blink, swipe and overlay; `cursor` is a place in the field; `outlines`
-    are lines and regions drawn, as (row, column) in the field; `message` is the line that tells what happened
-    last.
+    are lines and regions drawn, as (row, column) in the field.
     """
 
     layers: tuple[str, ...] = ()
@@ -126,8 +124,6 @@ class CompareState:
     registering: bool = False
     moved: Moved | None = None
     before: bool = False
-    message: str = ""
-    is_error: bool = False
 
 
 def picture_of(state: CompareState, role: str) -> Picture | None:

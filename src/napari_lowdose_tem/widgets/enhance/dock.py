@@ -23,7 +23,8 @@ from napari_lowdose_tem.network.model_file import SUFFIX
 from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
 from napari_lowdose_tem.widgets.shared.devices import DEVICES
-from napari_lowdose_tem.widgets.shared.parts import Dock, Note, UprightArea, choose, show_message
+from napari_lowdose_tem.widgets.shared.dock import Dock
+from napari_lowdose_tem.widgets.shared.parts import Note, UprightArea, show_choice, show_message
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -32,7 +33,7 @@ _CHOOSE_FILE = "Choose a model file …"
 _MEMORY, _DISK = "Memory, as a layer", "OME-Zarr folder on disk …"
 
 
-class EnhanceDock(Dock):
+class EnhanceDock(Dock[EnhanceControl]):
     """Preview the current frame enhanced, or enhance a whole stack.
 
     Parameters
@@ -155,20 +156,20 @@ class EnhanceDock(Dock):
     def _show_state(self, *_: Any) -> None:
         """Show the state; nothing else writes to the widgets."""
         state = self.control.state
-        choose(self.source_box, [(name, name) for name in state.layers], state.source)
+        show_choice(self.source_box, [(name, name) for name in state.layers], state.source)
         self.source_box.setEnabled(bool(state.layers) and not state.running)
         self.source_note.show_text(state.source_text, is_error=not state.source_ok and bool(state.layers))
         models = [(label, path) for path, label in state.models]
-        choose(self.model_box, [*models, (_CHOOSE_FILE, None)], state.model)
+        show_choice(self.model_box, [*models, (_CHOOSE_FILE, None)], state.model)
         self.model_note.show_text(state.model_text)
-        choose(self.device_box, None, state.device)
+        show_choice(self.device_box, None, state.device)
         self.device_note.show_text(state.device_text)
         with QSignalBlocker(self.preview_button):
             self.preview_button.setChecked(state.preview)
         self.preview_note.show_text(state.preview_text)
         memory = [] if state.needs_disk else [(_MEMORY, _MEMORY)]
         path = [(state.output.name, str(state.output))] if state.output else []
-        choose(self.output_box, [*memory, *path, (_DISK, _DISK)], str(state.output or _MEMORY))
+        show_choice(self.output_box, [*memory, *path, (_DISK, _DISK)], str(state.output or _MEMORY))
         self.output_box.setToolTip(str(state.output or ""))
         self.output_note.show_text(state.output_text)
         self.stack_group.setTitle("Whole stack" if state.is_stack else "This frame")

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from psygnal import evented
-
 from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.widgets.shared.state import DockState
 
 
-@evented
 @dataclass
-class EnhanceState:
+class EnhanceState(DockState):
     """State of the dock, changed by its control only.
 
     `source_ok` and `source_text` say what the chosen layer is, or why it cannot be enhanced; `output` None is
-    memory; `message` is the one line that tells what happened last.
+    memory.
     """
 
     layers: tuple[str, ...] = ()
@@ -39,8 +37,6 @@ class EnhanceState:
     stopping: bool = False
     share_done: float = 0.0
     progress_text: str = ""
-    message: str = ""
-    is_error: bool = False
 
 
 def describe_image(image: Image) -> str:

@@ -21,10 +21,11 @@ from napari_lowdose_tem.widgets.live.state import (
     describe_skipped,
 )
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.devices import DEVICES
 from napari_lowdose_tem.widgets.shared.models import describe_model, model_label
 from napari_lowdose_tem.widgets.shared.settings import read_settings
-from napari_lowdose_tem.widgets.shared.worker import Job, Later, error_line
+from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -57,8 +58,8 @@ class LiveControl:
         self._step: LiveStep | None = None
         self._shown = ""
         self._n_skipped, self._told_s, self._shown_s = 0, 0.0, 0.0
-        self._drawn, self._rest = Later(self._on_drawn), Later(self._show_newest)
-        self._telling = Later(self._tell_last)
+        self._drawn, self._rest = DelayedCall(self._on_drawn), DelayedCall(self._show_newest)
+        self._telling = DelayedCall(self._tell_last)
         self.state.device = self._settings.device if self._settings.device in DEVICES else "auto"
         events = viewer.layers.events
         self._connected = [events.inserted, events.removed, events.reordered, events.renamed]

@@ -25,7 +25,8 @@ from napari_lowdose_tem.network.model_file import SUFFIX
 from napari_lowdose_tem.widgets.live.control import LiveControl
 from napari_lowdose_tem.widgets.live.state import AVERAGED, FILE, FOLDER, KINDS, LAYER, LEVELS, MODES, REPLAY
 from napari_lowdose_tem.widgets.shared.devices import DEVICES
-from napari_lowdose_tem.widgets.shared.parts import Dock, Note, choose, show_message
+from napari_lowdose_tem.widgets.shared.dock import Dock
+from napari_lowdose_tem.widgets.shared.parts import Note, show_choice, show_message
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -34,7 +35,7 @@ _CHOOSE_FILE = "Choose a model file …"
 _NOWHERE, _ZARR, _TIFFS = "Nowhere", "OME-Zarr on disk …", "Folder of TIFF files …"
 
 
-class LiveDock(Dock):
+class LiveDock(Dock[LiveControl]):
     """Follow a camera program's folder or file, or replay a movie, raw and enhanced side by side.
 
     Parameters
@@ -210,13 +211,13 @@ class LiveDock(Dock):
             (self.kind_box, state.kind), (self.mode_box, state.save_all), (self.of_box, state.average_of),
             (self.level_box, state.level), (self.device_box, state.device),
         ):  # fmt: skip
-            choose(box, None, value)
-        choose(self.layer_box, [(name, name) for name in state.layers], state.layer)
+            show_choice(box, None, value)
+        show_choice(self.layer_box, [(name, name) for name in state.layers], state.layer)
         models = [(label, path) for path, label in state.models]
-        choose(self.model_box, [*models, (_CHOOSE_FILE, None)], state.model)
+        show_choice(self.model_box, [*models, (_CHOOSE_FILE, None)], state.model)
         path = [(state.output.name, str(state.output))] if state.output else []
         fixed = [(text, text) for text in (_ZARR, _TIFFS)]
-        choose(self.output_box, [(_NOWHERE, _NOWHERE), *path, *fixed], str(state.output or _NOWHERE))
+        show_choice(self.output_box, [(_NOWHERE, _NOWHERE), *path, *fixed], str(state.output or _NOWHERE))
         self.output_box.setToolTip(str(state.output or ""))
         if not self.path_edit.hasFocus() or state.running:
             self.path_edit.setText(state.path)

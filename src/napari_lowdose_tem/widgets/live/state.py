@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psygnal import evented
+from napari_lowdose_tem.widgets.shared.state import DockState
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.live import LiveStep, Skipped
@@ -27,13 +27,12 @@ LEVELS = {"first": "As the first frame", "frame": "Each frame by itself"}
 AVERAGED = {"enhanced": "enhanced frames", "raw": "raw frames"}
 
 
-@evented
 @dataclass
-class LiveState:
+class LiveState(DockState):
     """State of the dock, changed by its control only.
 
     `source_text` says what is missing before it can start; `output` None saves nothing; `rate_text`,
-    `count_text` and `skipped_text` tell how it goes; `message` is the one line that tells what happened last.
+    `count_text` and `skipped_text` tell how it goes.
     """
 
     kind: str = FOLDER
@@ -62,8 +61,6 @@ class LiveState:
     count_text: str = ""
     skipped_text: str = ""
     skipped_all: str = ""
-    message: str = ""
-    is_error: bool = False
 
 
 def describe_rate(step: LiveStep) -> str:

@@ -22,7 +22,8 @@ from qtpy.QtWidgets import (
 from napari_lowdose_tem.io import READABLE_SUFFIXES
 from napari_lowdose_tem.widgets.load.control import LoadControl
 from napari_lowdose_tem.widgets.load.state import describe_calibration
-from napari_lowdose_tem.widgets.shared.parts import Dock, Note, show_message
+from napari_lowdose_tem.widgets.shared.dock import Dock
+from napari_lowdose_tem.widgets.shared.parts import Note, show_message
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _PATTERNS = " ".join(f"*{suffix}" for suffix in READABLE_SUFFIXES)
 
 
-class LoadDock(Dock):
+class LoadDock(Dock[LoadControl]):
     """Open images and movies, and see and correct their calibration.
 
     Parameters

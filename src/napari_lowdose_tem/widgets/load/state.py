@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from psygnal import evented
-
 from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.widgets.shared.state import DockState
 
 
-@evented
 @dataclass
-class LoadState:
+class LoadState(DockState):
     """State of the dock, changed by its control only; None is unknown.
 
     `dose_e_per_px` is measured on the frame in the middle of the layer.
@@ -28,8 +26,6 @@ class LoadState:
     frame_time_s: float | None = None
     dose_e_per_px: float | None = None
     mean_counts: float | None = None
-    message: str = ""
-    is_error: bool = False
 
 
 def describe_calibration(state: LoadState) -> str:

@@ -25,9 +25,10 @@ from napari_lowdose_tem.widgets.profile.over_time_job import OverTimeRun
 from napari_lowdose_tem.widgets.profile.results_text import describe_counts
 from napari_lowdose_tem.widgets.profile.state import HOW_TO_DRAW, ROLES, Curve, ProfileState, parse_segments
 from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.frames import FrameReader, is_stretched, same_pixels
 from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
-from napari_lowdose_tem.widgets.shared.worker import Later, error_line
+from napari_lowdose_tem.widgets.shared.worker import error_line
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -60,8 +61,8 @@ class ProfileControl:
             ProfileFitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
         )
         # while a line is dragged, its profiles come at once and the raw counts when it rests
-        self._soon = Later(self.update, _UPDATE_MS, restart=False)
-        self._rest = Later(self._on_rest, _REST_MS)
+        self._soon = DelayedCall(self.update, _UPDATE_MS, restart=False)
+        self._rest = DelayedCall(self._on_rest, _REST_MS)
         self.lines = LineLayers(viewer, self._on_line)
         self.time = OverTimeRun(viewer, self.state)
         self.kept = KeptMeasurements(self.state, self.lines)

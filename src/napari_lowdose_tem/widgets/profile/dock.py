@@ -40,7 +40,8 @@ from napari_lowdose_tem.widgets.profile.state import (
     SCALES,
     segments_text,
 )
-from napari_lowdose_tem.widgets.shared.parts import Dock, Note, choose, show_message
+from napari_lowdose_tem.widgets.shared.dock import Dock
+from napari_lowdose_tem.widgets.shared.parts import Note, show_choice, show_message
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -49,7 +50,7 @@ _NONE = "none"
 _FIGURES = "PNG (*.png);;SVG (*.svg);;PDF (*.pdf)"
 
 
-class ProfileDock(Dock):
+class ProfileDock(Dock[ProfileControl]):
     """Measure particles along lines, on HDE, LDE and output alike.
 
     Parameters
@@ -246,9 +247,9 @@ class ProfileDock(Dock):
         state = self.control.state
         layers = [(_NONE, ""), *((name, name) for name in state.layers)]
         for (role, box), name in zip(self.role_boxes.items(), state.chosen, strict=True):
-            choose(box, layers, name)
+            show_choice(box, layers, name)
             box.setToolTip(f"The layer shown as {role}")
-        choose(self.line_box, [(name, i) for i, name in enumerate(state.lines)], state.line)
+        show_choice(self.line_box, [(name, i) for i, name in enumerate(state.lines)], state.line)
         self.line_box.setEnabled(bool(state.lines))
         self.line_note.show_text(state.line_text)
         has_line = state.line >= 0 and bool(state.curves)
@@ -269,7 +270,7 @@ class ProfileDock(Dock):
             (self.scale_box, state.scale), (self.layout_box, state.layout), (self.fit_box, state.fit),
             (self.rule_box, state.rule), (self.particles_box, state.particles),
         ):  # fmt: skip
-            choose(box, None, value)
+            show_choice(box, None, value)
         with QSignalBlocker(self.width_box):
             self.width_box.setSuffix(f" {state.unit}")
             self.width_box.setValue(state.width)
@@ -288,7 +289,7 @@ class ProfileDock(Dock):
     def _show_time(self) -> None:
         state, found = self.control.state, self.control.state.over_time
         self.time_group.setVisible(bool(state.stack))
-        choose(self.stack_box, [(name, name) for name in self.control.time.stacks], state.stack)
+        show_choice(self.stack_box, [(name, name) for name in self.control.time.stacks], state.stack)
         self.time_button.setEnabled(state.line >= 0)
         for widget, is_shown in (
             (self.time_button, not state.time_running),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy, unique_name
-from napari_lowdose_tem.widgets.shared.worker import Later
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -48,7 +48,7 @@ class GridCopies:
         self._stride: int | None = None
         self._watched: set[Layer] = set()
         self._is_arranging = False
-        self._soon = Later(self.arrange)
+        self._soon = DelayedCall(self.arrange)
         self._grid = viewer.canvas.grid
         self._connected = [
             (self._grid.events.enabled, self.arrange_soon),

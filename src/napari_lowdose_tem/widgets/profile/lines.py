@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.widgets.profile.grid_copies import ORANGE, Color, GridCopies
 from napari_lowdose_tem.widgets.shared.coordinates import convert_points, pad
+from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy, unique_name
-from napari_lowdose_tem.widgets.shared.worker import Later
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -44,7 +44,7 @@ class LineLayers:
         self._current = -1
         self._seen: tuple[Any, ...] = ()
         self._is_drawing = False
-        self._drawn = Later(self._let_adjust)
+        self._drawn = DelayedCall(self._let_adjust)
         self._copies = GridCopies(viewer, self)
         self._connected = [
             (viewer.layers.events.inserted, self._on_layers),

@@ -10,8 +10,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_lowdose_tem.widgets.profile.state import SCALES, Curve, scaled
+from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.plot import make_canvas, style_axes, theme_colors
-from napari_lowdose_tem.widgets.shared.worker import Later
 
 HEIGHT_PX, _PANEL_PX = 280, 140
 # told apart in both themes and by colour-blind people
@@ -56,7 +56,7 @@ class ProfilePlot(QWidget):
         self._text_lines: dict[Any, int] = {}
         self._drag: tuple[int, int] | None = None
         self.marking = False
-        self._rest = Later(self._settle, _REST_MS)
+        self._rest = DelayedCall(self._settle, _REST_MS)
 
     @property
     def figure(self) -> Any:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from psygnal import evented
 
 from napari_lowdose_tem.figures.profile import scale_profile
 from napari_lowdose_tem.measure.measurement import Measurement
 from napari_lowdose_tem.measure.profile import Profile
 from napari_lowdose_tem.widgets.profile.kept_rows import Row
+from napari_lowdose_tem.widgets.shared.state import DockState
 
 ROLES = ("HDE", "LDE", "output")
 LAYOUTS = {"overlaid": "Overlaid", "stacked": "One above the other"}
@@ -41,14 +41,12 @@ class Curve:
         return self.refused or (self.measurement.refused if self.measurement is not None else "")
 
 
-@evented
 @dataclass
-class ProfileState:
+class ProfileState(DockState):
     """State of the dock, changed by its control only.
 
     `chosen` names the layers of the roles, "" for none; `background` are the user's segments [unit], empty
-    for those found; `counts` is the fit to the raw counts; `message` is the one line that tells what happened
-    last.
+    for those found; `counts` is the fit to the raw counts.
     """
 
     layers: tuple[str, ...] = ()
@@ -75,8 +73,6 @@ class ProfileState:
     time_text: str = ""
     over_time: Any = None
     rows: tuple[Row, ...] = field(default_factory=tuple)
-    message: str = ""
-    is_error: bool = False
 
 
 def scaled(curve: Curve, scale: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from napari_lowdose_tem.widgets.shared.worker import Job, Later
+from napari_lowdose_tem.widgets.shared.delay import DelayedCall
+from napari_lowdose_tem.widgets.shared.worker import Job
 
 R = TypeVar("R")
 
@@ -36,7 +37,7 @@ class LatestRequest(Generic[R]):
         self._job: Job | None = None
         self._next: R | None = None
         self._pause_ms = pause_ms
-        self._pause = Later(self._go_on, pause_ms)
+        self._pause = DelayedCall(self._go_on, pause_ms)
 
     @property
     def is_busy(self) -> bool:

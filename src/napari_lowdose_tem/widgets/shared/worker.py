@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
 
 from napari.qt.threading import GeneratorWorkerSignals, WorkerBase, create_worker
 from qtpy.compat import isalive
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +36,12 @@ class Job(QObject):
     cancelled = Signal(object)
 
     def __init__(
-        self, steps: Callable[[], Iterator[Any]], title: str = "", parent: QObject | None = None
+        self, steps: Callable[[], Iterator[object]], title: str = "", parent: QObject | None = None
     ) -> None:
         super().__init__(parent)
         self._is_cancelled = False
         self._is_running = False
-        self._last: Any = None
+        self._last: object = None
         self._error: Exception | None = None
         self._worker = _make_worker(_Steps(steps, title))
         self._worker.yielded.connect(self._on_yielded)
@@ -56,7 +55,7 @@ class Job(QObject):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether it was asked to stop."""
         return self._is_cancelled
 
     def start(self) -> None:
@@ -72,7 +71,7 @@ class Job(QObject):
 
     @property
     def is_paused(self) -> bool:
-        """Whether it was told to wait."""
+        """Whether it was asked to wait."""
         return self._worker.is_held
 
     def pause(self) -> None:
@@ -88,7 +87,7 @@ class Job(QObject):
         self._is_cancelled = True
         self._worker.quit()
 
-    def _on_yielded(self, progress: Any) -> None:
+    def _on_yielded(self, progress: object) -> None:
         self._worker.seen()
         self._last = progress
         if not (self._is_cancelled or self._worker.abort_requested):
@@ -108,45 +107,6 @@ class Job(QObject):
             self.finished.emit(self._last)
 
 
-class Later:
-    """Calls something once, some time after it was last asked to, on the thread that made it.
-
-    Parameters
-    ----------
-    call
-        What is called.
-    after_ms
-        Time after the last, or with `restart` off the first, request.
-    """
-
-    def __init__(self, call: Callable[[], Any], after_ms: int = 0, restart: bool = True) -> None:
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(after_ms)
-        self._timer.timeout.connect(call)
-        self._restart = restart
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the call is still to come."""
-        return bool(isalive(self._timer) and self._timer.isActive())
-
-    def ask(self, *_: Any) -> None:
-        """Ask for the call."""
-        if isalive(self._timer) and (self._restart or not self._timer.isActive()):
-            self._timer.start()
-
-    def ask_in(self, after_ms: float) -> None:
-        """Ask for the call after another time than usual."""
-        if isalive(self._timer):
-            self._timer.start(round(after_ms))
-
-    def cancel(self) -> None:
-        """Forget the request."""
-        if isalive(self._timer):  # Qt deletes it when the application ends
-            self._timer.stop()
-
-
 def error_line(error: Exception) -> str:
     """Say in one line what ended a job; errors nobody can have caused are logged in full."""
     if isinstance(error, OSError) and error.strerror:
@@ -163,24 +123,24 @@ def error_line(error: Exception) -> str:
 class _Steps:
     """A named factory of steps; napari shows its text."""
 
-    def __init__(self, make: Callable[[], Iterator[Any]], title: str) -> None:
+    def __init__(self, make: Callable[[], Iterator[object]], title: str) -> None:
         self.make, self.title = make, title
 
-    def __call__(self) -> Iterator[Any]:
+    def __call__(self) -> Iterator[object]:
         return self.make()
 
     def __str__(self) -> str:
         return self.title
 
 
-class _Worker(WorkerBase):
+class _Worker(WorkerBase):  # type: ignore[misc]  # napari ships no types
     """napari's worker, so that its window waits for it on closing, with a loop of its own.
 
     Its generator worker takes a RuntimeError for a deleted Qt object and reports nothing, and every
     worker changes the warning filters of the whole process; torch raises RuntimeError for nearly everything.
     """
 
-    def __init__(self, steps: Callable[[], Iterator[Any]]) -> None:
+    def __init__(self, steps: Callable[[], Iterator[object]]) -> None:
         super().__init__(SignalsClass=GeneratorWorkerSignals)
         self._steps = steps
         self._room = threading.Semaphore(_WAITING)
@@ -202,12 +162,12 @@ class _Worker(WorkerBase):
 
     def run(self) -> None:
         try:
-            self._run_and_tell()
+            self._run_and_report()
         except RuntimeError:
             if isalive(self.signals):  # else the application has ended and nobody listens
                 raise
 
-    def _run_and_tell(self) -> None:
+    def _run_and_report(self) -> None:
         self.started.emit()
         self._running = True
         try:
@@ -228,7 +188,7 @@ class _Worker(WorkerBase):
             for step in steps:
                 while not self.abort_requested and not self._room.acquire(timeout=0.05):
                     pass
-                # what is made is told even when cancelled: it may be the result
+                # what is made is reported even when cancelled: it may be the result
                 self.yielded.emit(step)
                 while not self.abort_requested and not self._free.wait(0.05):
                     pass
@@ -236,11 +196,13 @@ class _Worker(WorkerBase):
                     return
         finally:
             # here, in the thread: it frees the device's memory and the output's lock
-            steps.close()  # type: ignore[attr-defined]
+            if isinstance(steps, Generator):
+                steps.close()
 
 
 def _make_worker(steps: _Steps) -> _Worker:
     if not steps.title:
         return _Worker(steps)
     # registers the job, so that closing the window asks first
-    return create_worker(steps, _worker_class=_Worker, _start_thread=False, _ignore_errors=True)
+    worker: _Worker = create_worker(steps, _worker_class=_Worker, _start_thread=False, _ignore_errors=True)
+    return worker

@@ -27,7 +27,8 @@ from qtpy.QtWidgets import (
 from napari_lowdose_tem.network.model_file import SUFFIX
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES
 from napari_lowdose_tem.widgets.shared.devices import TRAINING_DEVICES
-from napari_lowdose_tem.widgets.shared.parts import Dock, Note, choose, show_message
+from napari_lowdose_tem.widgets.shared.dock import Dock
+from napari_lowdose_tem.widgets.shared.parts import Note, show_choice, show_message
 from napari_lowdose_tem.widgets.shared.plot import LossPlot
 from napari_lowdose_tem.widgets.train.control import TrainControl
 from napari_lowdose_tem.widgets.train.findings_list import FindingsList
@@ -48,7 +49,7 @@ _CHOOSE_FILE = "Choose a model file …"
 _NEW_WEIGHTS = "New weights"
 
 
-class TrainDock(Dock):
+class TrainDock(Dock[TrainControl]):
     """Train a model on one's own pairs or on simulated specimens.
 
     Parameters
@@ -310,7 +311,7 @@ class TrainDock(Dock):
         state = self.control.state
         own = [] if state.data == SIMULATOR else [(describe_data(state.data), state.data)]
         others = [(text, text) for text in (_CHOOSE_FOLDER, _CHOOSE_LIST)]
-        choose(self.data_box, [*own, (SIMULATED, SIMULATOR), *others], state.data)
+        show_choice(self.data_box, [*own, (SIMULATED, SIMULATOR), *others], state.data)
         self.data_note.show_text(state.data_text or "Or drop a folder of HDE and LDE frames here.")
         self.check_button.setVisible(state.data != SIMULATOR)
         self.check_button.setText("Stop checking" if state.checking else "Check the data")
@@ -323,11 +324,11 @@ class TrainDock(Dock):
     def _show_choices(self) -> None:
         state = self.control.state
         models = [(label, path) for path, label in state.models]
-        choose(self.start_box, [*models, (_NEW_WEIGHTS, NEW_WEIGHTS), (_CHOOSE_FILE, None)], state.start)
+        show_choice(self.start_box, [*models, (_NEW_WEIGHTS, NEW_WEIGHTS), (_CHOOSE_FILE, None)], state.start)
         self.start_note.show_text(state.start_text)
-        choose(self.recipe_box, None, state.recipe)
+        show_choice(self.recipe_box, None, state.recipe)
         self.recipe_note.show_text(RECIPE_TEXTS[state.recipe])
-        choose(self.device_box, None, state.device)
+        show_choice(self.device_box, None, state.device)
         for key, box in self._numbers():
             with QSignalBlocker(box):
                 if box.value() != getattr(state, key):
@@ -338,7 +339,7 @@ class TrainDock(Dock):
         self.output_note.show_text(state.output_text, is_error=not state.name_ok)
         self.train_button.setEnabled(not self.control.why_not())
         self.train_button.setToolTip(self.control.why_not())
-        choose(self.stopped_box, [(label, path) for path, label in state.stopped], state.chosen_stopped)
+        show_choice(self.stopped_box, [(label, path) for path, label in state.stopped], state.chosen_stopped)
 
     def _show_run(self) -> None:
         state = self.control.state

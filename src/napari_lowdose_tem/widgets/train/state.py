@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from psygnal import evented
 
 from napari_lowdose_tem.train.config import SIMULATOR, Recipe
 from napari_lowdose_tem.widgets.enhance.stack import duration
+from napari_lowdose_tem.widgets.shared.state import DockState
 
 SIMULATED = "Simulated (no files needed)"
 NEW_WEIGHTS = ""
@@ -71,14 +71,13 @@ class ValidationView:
     epoch: int
 
 
-@evented
 @dataclass
-class TrainState:
+class TrainState(DockState):
     """State of the dock, changed by its control only.
 
     `epochs` and `batch` 0 are the recipe's; `hde_factor` is for high-dose frames alone; `start` "" is new
     weights; `stopped` lists trainings to go on with; `saved` is the newest model file of the running or last
-    training; `message` tells what happened last.
+    training.
     """
 
     theme: str = "dark"
@@ -113,8 +112,6 @@ class TrainState:
     curves: Curves = field(default_factory=Curves)
     validation: ValidationView | None = None
     saved: Path | None = None
-    message: str = ""
-    is_error: bool = False
 
     @property
     def has_errors(self) -> bool:
