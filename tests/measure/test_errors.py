@@ -88,7 +88,7 @@ def test_errors_of_a_pair_on_an_enhanced_frame_know_of_the_neighbour(render):
         expected = particle.t_min**2 * contrast
         assert particle.t_min_se**2 - other.t_min_se**2 == pytest.approx(expected, rel=1e-3)
     hopeless = fit_profile(profile, options, raw_noise=3.0)
-    assert "noise allows no" in hopeless.refused
+    assert "too noisy: the d" in hopeless.refused
 
 
 @pytest.mark.parametrize("particles", [None, 2])

@@ -98,7 +98,7 @@ def test_a_line_that_drifts_out_is_told(render):
     )
     assert not result.refused[0]
     assert result.refused[-1]
-    assert np.isnan(result.kymograph[-1]).all() or "rim" in result.refused[-1]
+    assert np.isnan(result.kymograph[-1]).all() or "frame edge" in result.refused[-1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.errors import estimate_covariance
-from napari_lowdose_tem.measure.fit_result import RefusedError
+from napari_lowdose_tem.measure.fit_result import BACKGROUND_NOT_POSITIVE, RefusedError
 from napari_lowdose_tem.measure.measurement import Background
 from napari_lowdose_tem.measure.profile import Profile, measure_inflation
 
@@ -41,14 +41,13 @@ def take_part(profile: Profile, segments: Sequence[tuple[float, float]]) -> Prof
     n = int(finite.sum())
     if n < _LEAST_SAMPLES:
         if segments and np.isfinite(profile.intensity).sum() >= _LEAST_SAMPLES:
-            remedy = f"mark background on both sides of the particle, within 0 and {profile.length:.1f}"
+            end = f"{profile.length:.1f} {profile.unit}"
+            remedy = f"mark background on both sides of the particle, between 0 and {end}"
         elif profile.width > profile.pixel:
-            remedy = "draw it longer, or narrower: half of its width must lie on the frame"
+            remedy = "draw it longer, or narrower: half its width must lie on the frame"
         else:
             remedy = "draw it longer"
-        raise RefusedError(
-            f"{n} samples with a value on the line; at least {_LEAST_SAMPLES} are needed, {remedy}"
-        )
+        raise RefusedError(f"only {n} valid samples on the line, {_LEAST_SAMPLES} needed; {remedy}")
     return replace(profile, intensity=intensity)
 
 
@@ -62,9 +61,7 @@ def find_background(profile: Profile, segments: Sequence[tuple[float, float]]) -
             inside |= (profile.position >= low - 1e-9) & (profile.position <= high + 1e-9)
         inside &= np.isfinite(profile.intensity)
         if inside.sum() < 3:
-            raise RefusedError(
-                f"the stretches of background hold {int(inside.sum())} samples; mark at least 3"
-            )
+            raise RefusedError(f"the marked background holds {int(inside.sum())} samples; mark at least 3")
         known = fit_level(profile, inside, tuple(segments))
         base = known.background.level + known.background.slope * x
     else:
@@ -72,10 +69,7 @@ def find_background(profile: Profile, segments: Sequence[tuple[float, float]]) -
         whole = replace(profile, position=profile.position[finite], intensity=profile.intensity[finite])
         base = np.interp(profile.position, whole.position, guess.guess_background(whole))
     if not (base > 0).all():
-        raise RefusedError(
-            "the background is not above zero; contrast needs counts or transmission, with the dark level "
-            "subtracted"
-        )
+        raise RefusedError(BACKGROUND_NOT_POSITIVE)
     return base, known
 
 

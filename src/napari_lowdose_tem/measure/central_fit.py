@@ -12,7 +12,7 @@ from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.background import Known, find_segments, fit_level, mark_background
 from napari_lowdose_tem.measure.errors import estimate_covariance
-from napari_lowdose_tem.measure.fit_result import Fitted, RefusedError
+from napari_lowdose_tem.measure.fit_result import BACKGROUND_NOT_POSITIVE, Fitted, RefusedError
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Profile, measure_inflation
 
@@ -33,14 +33,14 @@ def fit_arcs(
             beyond = mark_background(profile, centers, radii, profile.pixel)
             if beyond.sum() < 3:
                 raise RefusedError(
-                    "too little background on the line; draw it longer, or mark stretches of background"
+                    "too little background on the line; draw it longer, or mark the background"
                 )
             level = fit_level(profile, beyond, find_segments(profile, centers, radii, profile.pixel))
         else:
             level = known
         base = level.background.level + level.background.slope * x
         if not (base > 0).all():
-            raise RefusedError("the background is not above zero; subtract the dark level")
+            raise RefusedError(BACKGROUND_NOT_POSITIVE)
         centers, radii = _fit_arcs_on(profile, base, centers, radii, options.model)
     arcs = [_Arc.take(profile, base, c, r, options.model) for c, r in zip(centers, radii, strict=True)]
     covariance = np.zeros((2 * len(arcs),) * 2)
@@ -121,7 +121,9 @@ class _Arc:
             )
         transmission = profile.intensity[inside] / base[inside]
         if model == "exponential" and (transmission <= 0).any():
-            raise RefusedError("intensities at or below zero have no logarithm; use the full fit, or average")
+            raise RefusedError(
+                "intensities of zero or less have no logarithm; use the full fit, or average frames"
+            )
         z = np.log(transmission) ** 2 if model == "exponential" else (1 - transmission) ** 2
         u = profile.position[inside] - center
         design = np.stack([np.ones_like(u), u, u**2], axis=1)
@@ -133,9 +135,7 @@ class _Arc:
             coefficients = np.linalg.lstsq(design, z, rcond=None)[0]
         a, b, c = coefficients
         if not (c < 0 and a - b**2 / (4 * c) > 0):
-            raise RefusedError(
-                "the points near the centre do not bend like a dip; draw the line across a particle"
-            )
+            raise RefusedError("no dip near the centre; draw the line across a particle")
         return cls(model, inside, center, coefficients, design, z - design @ coefficients)
 
     @property
@@ -156,8 +156,6 @@ class _Arc:
 
     def covariance(self, inflation: float) -> tuple[F64, float]:
         """Of centre and radius, and the degrees of freedom."""
-        if len(self.residuals) <= 3:
-            raise RefusedError("too few samples near the centre for an error")
         own, dof = estimate_covariance(self.design, self.residuals, inflation)
         a, b, c = self.coefficients
         r = self.radius

@@ -91,7 +91,7 @@ def fit_counts(
     window = Window.around(counts, profile, candidates[-1], counts_per_electron or 1.0)
     level = float(np.mean(window.pixels[window.kept])) if window.kept.any() else 0.0
     if not level > 0:
-        return SphereFit(profile.unit, refused="no counts above zero around the line; is the frame raw?")
+        return SphereFit(profile.unit, refused="no counts above zero around the line; choose the raw frame")
     for candidate in candidates:
         candidate[4:6] = blur_px * profile.pixel, level
     likelihood = _Likelihood(window, streaks.invert(window.pixels.shape[1]))
@@ -106,7 +106,7 @@ def fit_counts(
         found = [likelihood.maximise(candidate) for candidate in found]
         values = likelihood.choose(found)
     if values[3] > 0.99 * _MOST_CONTRAST:
-        reason = "no electrons come through the particle's middle; measure it on a line, by the full fit"
+        reason = "no electrons pass through the particle's centre; use the full fit on a line"
         return SphereFit(profile.unit, refused=reason)
     weight = window.weigh(values)
     dispersion = likelihood.misfit(values, weight) / max(int(window.kept.sum()) - len(_FREE), 1)
@@ -118,7 +118,7 @@ def fit_counts(
     dip = window.dip(values) * weight
     significance = math.sqrt(max(float(np.sum(dip * (dip @ likelihood.whiten))), 0) / dispersion)
     if start is None and likelihood.is_ambiguous(found, values, dispersion):
-        reason = "the electrons allow more than one sphere here; start from the enhanced frame, or average"
+        reason = "more than one sphere fits the counts; start from the enhanced frame, or average frames"
         return SphereFit(profile.unit, bound=bound, significance=significance, refused=reason)
     low, high = likelihood.find_interval(values, dispersion)
     least = LEAST_SIGNIFICANCE if start is not None else _LEAST_ALONE

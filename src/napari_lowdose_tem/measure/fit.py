@@ -43,8 +43,8 @@ _LEAST_APART = (
 )
 _THIN = 0.25  # width of a line, in diameters, up to which an arc's model holds
 _MAY_BE_ONE = (
-    "spheres that overlap explain the profile better than one; so they may a single crystal: look at the "
-    "image, or ask for 1 particle"
+    "overlapping spheres fit better than one, but a single crystal can look the same: "
+    "check the image, or fit 1 particle"
 )
 
 
@@ -121,11 +121,7 @@ def _fit_best(
 ) -> Fitted:
     """Full fit from each guess until one leaves nothing but noise; the best of those that are possible."""
     found: list[Fitted] = []
-    reason = (
-        f"{count} particles were asked for, the profile shows fewer; choose {count - 1}"
-        if count > 1
-        else "no dip below the background; draw the line across a particle"
-    )
+    reason = _explain_no_dip(count)
     for start in starts.find(count):
         try:
             found.append(fit_full(profile, start, known, options))
@@ -138,6 +134,12 @@ def _fit_best(
         raise RefusedError(reason)
     # of fits about as good, the one of particles beside each other
     return min(found, key=lambda fitted: fitted.misfit * (1 if _least_gap(fitted) > _LEAST_GAP else _WORSE))
+
+
+def _explain_no_dip(count: int) -> str:
+    if count > 1:
+        return f"fewer than {count} particles on the line; choose {count - 1}"
+    return "no dip below the background; draw the line across a particle"
 
 
 def _least_gap(fitted: Fitted) -> float:
@@ -181,9 +183,7 @@ def _measure_count(
     if options.model != "full":
         guessed = guess.Starts(profile, base).find(count)
         if not guessed:
-            raise RefusedError(
-                "no dip below the background; draw the line across as many particles as asked for"
-            )
+            raise RefusedError(_explain_no_dip(count))
         fitted = fit_arcs(profile, guessed[0], base, known, options)
     elif fitted is None:
         fitted = _fit_best(profile, guess.Starts(profile, base), noise, count, known, options)
@@ -191,14 +191,13 @@ def _measure_count(
         fitted = _add_network_error(profile, fitted, raw_noise)
     _check(profile, fitted, options.is_enhanced)
     if fitted.misfit > max(_ODD_NOISE * noise, _ODD):
-        percent = 100 * fitted.misfit
-        said = f"the profile departs from that of spheres by {percent:.1f} % of the background (r.m.s.)"
+        said = f"not quite spheres: fit residual {100 * fitted.misfit:.1f} % of the background (r.m.s.)"
         fitted = replace(fitted, notes=(*fitted.notes, said))
     if options.model != "full" and profile.width > _THIN * 2 * fitted.radii.min():
-        said = f"the {options.model} fit knows of no line width; narrow the line to a quarter of the particle"
+        said = f"the {options.model} fit ignores the line width; narrow the line to a quarter of the particle"
         fitted = replace(fitted, notes=(*fitted.notes, said))
     if profile.hot:
-        said = f"{profile.hot} hot pixel{'s' if profile.hot > 1 else ''} at the line left out"
+        said = f"{profile.hot} hot pixel{'s' if profile.hot > 1 else ''} near the line left out"
         fitted = replace(fitted, notes=(*fitted.notes, said))
     return _report(profile, fitted, options)
 
@@ -210,48 +209,43 @@ def _check(profile: Profile, fitted: Fitted, is_enhanced: bool) -> None:
     for center, radius, weight in zip(fitted.centers, fitted.radii, fitted.significance, strict=True):
         name = f"the particle at {center:.1f} {unit}" if len(fitted.centers) > 1 else "the particle"
         if weight < least_significance:
-            what = (
-                "stands out of the noise"
-                if weight < LEAST_SIGNIFICANCE
-                else "stands out enough to be measured"
-            )
             raise RefusedError(
-                f"no dip that {what} ({weight:.1f} of its errors deep, {least_significance:g} are needed); "
+                f"too noisy: the dip is {weight:.1f} σ, {least_significance:g} σ needed; "
                 "widen the line, average frames, enhance them, or fit the raw counts around the line"
             )
         if center - radius < -0.5 * profile.step or center + radius > length + 0.5 * profile.step:
             raise RefusedError(
-                f"{name} reaches beyond the line's end; draw the line from background to background"
+                f"{name} extends past the end of the line; draw the line from background to background"
             )
         row, col = profile.locate(float(center))
         reach = [radius / size for size in profile.pixel_size]
         rims = ((row, profile.shape[0], reach[0]), (col, profile.shape[1], reach[1]))
         if any(at - half < -1.0 or at + half > n for at, n, half in rims):
-            raise RefusedError(f"{name} is cut by the frame's rim; choose one that lies within")
+            raise RefusedError(f"{name} is cut off by the frame edge; choose one that lies inside")
         if profile.width > _WIDEST * 2 * radius:
             raise RefusedError(
-                f"the line is {profile.width:.1f} {unit} wide, {name} {2 * radius:.1f} {unit}; "
-                "narrow the line to half of the particle"
+                f"the line is {profile.width:.1f} {unit} wide, {name} only {2 * radius:.1f} {unit}; "
+                "narrow the line to half the particle"
             )
         if radius < SMALLEST_RADIUS_PX * profile.pixel:
-            raise RefusedError(f"{name} is smaller than 2 px; record it at a higher magnification")
+            raise RefusedError(f"{name} is smaller than 2 px; record it at higher magnification")
     for first, second in itertools.pairwise(np.argsort(fitted.centers).tolist()):
         places = f"{fitted.centers[first]:.1f} and {fitted.centers[second]:.1f} {unit}"
         apart = fitted.centers[second] - fitted.centers[first]
         if is_enhanced and apart < _LEAST_APART * (fitted.radii[first] + fitted.radii[second]):
             raise _OverlapError(
-                f"the spheres at {places} overlap, and what lies between them in an enhanced frame the "
-                "network has drawn; average frames and measure those, or ask for 1 particle if it is one"
+                f"the particles at {places} overlap: between them the enhanced frame is the network's guess; "
+                "measure averaged raw frames, or fit 1 particle if it is one"
             )
         if apart < 0.2 * fitted.radii.min():
-            raise RefusedError(f"the particles at {places} lie on one another; choose fewer")
+            raise RefusedError(f"the particles at {places} coincide; choose fewer")
     for center, radius, variance in zip(
         fitted.centers, fitted.radii, np.diag(fitted.covariance)[1::2], strict=True
     ):
         if 2 * math.sqrt(variance) > MOST_ERROR * 2 * radius:
             raise RefusedError(
-                f"the noise allows no diameter at {center:.1f} {unit} ({2 * radius:.1f} ± "
-                f"{2 * math.sqrt(variance):.1f} {unit}); widen the line, average frames, or enhance them"
+                f"too noisy: the diameter at {center:.1f} {unit} is {2 * radius:.1f} ± "
+                f"{2 * math.sqrt(variance):.1f} {unit}; widen the line, average frames, or enhance them"
             )
 
 
@@ -259,8 +253,8 @@ def _add_network_error(profile: Profile, fitted: Fitted, raw_noise: float | None
     """Enlarge the errors to what the electrons of the raw frame allow."""
     if raw_noise is None:
         note = (
-            "errors from the residuals of an enhanced frame, doubled; with the raw frame they would be those "
-            "the electrons allow"
+            "errors are those of the fit, doubled: too small for an enhanced frame; "
+            "give the raw frame for errors that follow from its electrons"
         )
         contrast_se = None if fitted.contrast_se is None else 2 * fitted.contrast_se
         return replace(
@@ -271,8 +265,8 @@ def _add_network_error(profile: Profile, fitted: Fitted, raw_noise: float | None
     try:
         bound = bound_spheres(fitted.centers, fitted.radii, fitted.contrasts, sigma, profile.pixel, raw_noise)
     except np.linalg.LinAlgError:
-        which = "this particle" if count == 1 else f"{count} particles here; choose fewer"
-        raise RefusedError(f"the electrons of the raw frame do not show {which}") from None
+        which = "this particle" if count == 1 else f"{count} particles; choose fewer"
+        raise RefusedError(f"the raw frame has too few electrons to show {which}") from None
     bound = NETWORK_FACTOR**2 * bound
     places = np.flatnonzero(np.arange(3 * count) % 3 < 2)  # of (center, radius), without the contrasts
     contrast_se = fitted.contrast_se

@@ -22,6 +22,9 @@ MOST_ERROR = 0.4
 SMALLEST_RADIUS_PX = 1.0
 
 
+BACKGROUND_NOT_POSITIVE = "the background is not above zero; use counts, with the dark level subtracted"
+
+
 class RefusedError(ValueError):
     """The data do not support a number; the text says why and what to do."""
 

@@ -130,9 +130,9 @@ def fit_full(profile: Profile, start: guess.Start, known: Known | None, options:
         )
     except np.linalg.LinAlgError:
         raise RefusedError(
-            f"the profile does not determine {count} particle{'s' * (count > 1)}; "
+            f"the profile does not constrain {count} particle{'s' * (count > 1)}; "
             + ("choose fewer, or " if count > 1 else "")
-            + "draw the line longer, beyond the particle on both sides"
+            + "draw the line longer, past the particle on both sides"
         ) from None
     places = np.arange(3 * count).reshape(count, 3)
     transform = np.zeros((2 * count, len(values)))
@@ -212,20 +212,20 @@ def _check_bounds(
 ) -> None:
     span = np.subtract(high, low)
     stuck = (values - low < 1e-4 * span) | (np.subtract(high, values) < 1e-4 * span)
-    names = ["place", "radius", "contrast"] * count + ["blur", "background", "slope", "stretch"]
+    names = ["position", "radius", "contrast"] * count + ["blur", "background", "slope", "stretch"]
     stuck[3 * count] &= sigma > 1.1 * low_sigma  # as sharp as the pixel is a result
     stuck[3 * count + 3 :] = False  # no offset is a result
     at = [names[i] for i in np.flatnonzero(stuck)]
-    if at and at[0] == "place":
+    if at and at[0] == "position":
         raise RefusedError(
-            "the particle reaches beyond the line's end; draw the line from background to background"
+            "the particle extends past the end of the line; draw the line from background to background"
         )
     if at:
+        shape = "a sphere" if count == 1 else f"{count} spheres"
         raise RefusedError(
-            f"the fit ended at the bound of its {at[0]}; the profile is not that of "
-            f"{'a sphere' if count == 1 else f'{count} spheres'} on a level background"
+            f"not {shape}: the fit hit its {at[0]} limit; draw the line across round particles"
         )
     if sigma > radii.min():
         raise RefusedError(
-            "the particle is no larger than the blur, so that its diameter cannot be told from its contrast"
+            "the particle is no larger than the blur and has no measurable diameter; use higher magnification"
         )

@@ -17,7 +17,7 @@ from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure import first_guess as guess
 from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
 from napari_lowdose_tem.measure.fit import fit_profile
-from napari_lowdose_tem.measure.fit_result import RefusedError
+from napari_lowdose_tem.measure.fit_result import BACKGROUND_NOT_POSITIVE, RefusedError
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
 from napari_lowdose_tem.measure.sphere_window import SphereFit, Window, conclude, invert
@@ -85,7 +85,7 @@ def fit_sphere(
     result = conclude(profile, values, math.sqrt(max(variance, 0.0)), significance, None)
     structure = window.structure(values) / abs(values[5])
     if not result.refused and inflation > _ODD_INFLATION and structure > _ODD:
-        said = f"the particle departs from a sphere by {100 * structure:.1f} % of the background (r.m.s.)"
+        said = f"not quite a sphere: fit residual {100 * structure:.1f} % of the background (r.m.s.)"
         return replace(result, notes=(said,))
     return result
 
@@ -129,10 +129,10 @@ def _start_values(profile: Profile, options: FitOptions) -> F64 | str:
 def guess_values(profile: Profile) -> F64 | str:
     """Guess the values of `Window.model` from a noisy profile, or say why not; blur and background stay 0."""
     if not np.isfinite(profile.intensity).all():
-        return "pixels without a value on the line; draw it beside them"
+        return "invalid pixels on the line; draw it beside them"
     base = guess.guess_background(profile)
     if not (base > 0).all():
-        return "the background is not above zero; subtract the dark level"
+        return BACKGROUND_NOT_POSITIVE
     found = guess.Starts(profile, base).find(1)
     if not found:
         return "no dip below the background; draw the line across a particle"
@@ -166,6 +166,9 @@ def _fit_squares(window: Window, first: F64) -> F64:
     at[4] = np.clip(at[4], low[4] + 1e-6, high[4] - 1e-6)
     scale = np.array([p, p, 0.1, 0.1, 0.2, 0.01, 0.01 / first[2], 0.01 / first[2]])
     found = least_squares(misfit, at, bounds=(low, high), x_scale=scale, max_nfev=40, xtol=1e-9, ftol=1e-10)
-    if (np.minimum(found.x - low, high - found.x) < 1e-4 * span)[:4].any():
-        raise RefusedError("the fit ended at the bound of a parameter: no sphere on a level background")
+    for name, i in (("position", 0), ("position", 1), ("radius", 2), ("contrast", 3)):
+        if min(found.x[i] - low[i], high[i] - found.x[i]) < 1e-4 * span[i]:
+            raise RefusedError(
+                f"not a sphere: the fit hit its {name} limit; draw the line across one particle"
+            )
     return unfold(found.x)

@@ -224,25 +224,26 @@ def conclude(
 
     if significance < least_significance:
         return refuse(
-            f"the dip is {significance:.1f} of its errors deep, {least_significance:g} are needed; "
-            "average frames"
+            f"too noisy: the dip is {significance:.1f} σ, {least_significance:g} σ needed; average frames"
         )
     reach = [values[2] / size for size in profile.pixel_size]
     if any(
         at - half < -1.0 or at + half > n
         for at, half, n in zip((row, col), reach, profile.shape, strict=True)
     ):
-        return refuse("the particle is cut by the frame's rim; choose one that lies within")
+        return refuse("the particle is cut off by the frame edge; choose one that lies inside")
     if diameter < 2 * profile.pixel:
-        return refuse("the particle is smaller than 2 px; record it at a higher magnification")
+        return refuse("the particle is smaller than 2 px; record it at higher magnification")
     if not (math.isfinite(se) and se <= MOST_ERROR * diameter):
-        return refuse(f"the noise allows no diameter ({diameter:.1f} ± {se:.1f} {unit}); average frames")
+        return refuse(f"too noisy: the diameter is {diameter:.1f} ± {se:.1f} {unit}; average frames")
     start = np.asarray(profile.line.start) * profile.pixel_size
     along = (np.asarray(profile.line.stop) * profile.pixel_size - start) / profile.length
     offset = values[:2] - start
     beside = float(along[1] * offset[0] - along[0] * offset[1])
     if abs(beside) > values[2] or not -values[2] < offset @ along < profile.length + values[2]:
-        return refuse("the sphere found is not the one the line crosses; draw the line across its middle")
+        return refuse(
+            "the fit moved to a particle beside the line; draw the line through the particle's centre"
+        )
     return SphereFit(
         unit,
         row_px=float(row),
