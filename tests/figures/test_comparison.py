@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from napari_lowdose_tem.figures.comparison import Panel, choose_limits, draw_comparison
+from napari_lowdose_tem.figures.comparison import FramePanel, choose_limits, draw_comparison
 from napari_lowdose_tem.figures.profile import save
 
 
@@ -12,9 +12,9 @@ def panels(field):
     high, low, _ = field
     mark = [[(20, 30), (90, 200)], [(50, 60)], [(200, 100), (200, 300), (300, 300)]]
     return [
-        Panel("HDE", high.data, high.pixel_size_nm),
-        Panel("LDE", low.data, low.pixel_size_nm),
-        Panel("Output", high.data * 0.98, high.pixel_size_nm, marks=mark),
+        FramePanel("HDE", high.data, high.pixel_size_nm),
+        FramePanel("LDE", low.data, low.pixel_size_nm),
+        FramePanel("Output", high.data * 0.98, high.pixel_size_nm, marks=mark),
     ]
 
 
@@ -31,13 +31,13 @@ def test_shared_limits_are_those_of_the_quiet_frames(panels):
 
 def test_limits_are_not_shared_over_units_and_doses(panels):
     counts = panels[0]
-    relative = Panel("T", counts.pixels / counts.pixels.max(), unit="transmission")
+    relative = FramePanel("T", counts.pixels / counts.pixels.max(), unit="transmission")
     assert "units" in choose_limits([counts, relative])[1]
-    tenfold = Panel("HDE", counts.pixels * 10)
+    tenfold = FramePanel("HDE", counts.pixels * 10)
     limits, why_not = choose_limits([counts, tenfold])
     assert "levels" in why_not
     assert limits[1] == pytest.approx(np.multiply(limits[0], 10))
-    assert choose_limits([Panel("a", counts.pixels, limits=(1.0, 2.0)), counts])[0][0] == (1.0, 2.0)
+    assert choose_limits([FramePanel("a", counts.pixels, limits=(1.0, 2.0)), counts])[0][0] == (1.0, 2.0)
 
 
 def test_figure_says_which_limits_and_how_long(panels):
@@ -66,10 +66,10 @@ def test_marks_lie_where_they_are(panels):
 
 
 def test_frames_of_other_grids_are_drawn_in_nm(panels):
-    coarse = Panel("coarse", panels[0].pixels[::4, ::4], (12.0, 12.0))
+    coarse = FramePanel("coarse", panels[0].pixels[::4, ::4], (12.0, 12.0))
     figure = draw_comparison([panels[0], coarse])
     assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim() == (0, 512 * 3.0)
-    plain = draw_comparison([Panel("x", panels[0].pixels)])
+    plain = draw_comparison([FramePanel("x", panels[0].pixels)])
     assert plain.axes[0].texts[0].get_text() == "100 px"
 
 
@@ -86,6 +86,6 @@ def test_careless_input(tmp_path):
     with pytest.raises(ValueError, match="nothing to draw"):
         draw_comparison([])
     with pytest.raises(ValueError, match=r"stack: shape \(2, 3, 4\); a panel needs one frame"):
-        draw_comparison([Panel("stack", np.ones((2, 3, 4)))])
-    empty = draw_comparison([Panel("a", np.full((3, 4), np.nan)), Panel("b", np.ones((3, 4)))])
+        draw_comparison([FramePanel("stack", np.ones((2, 3, 4)))])
+    empty = draw_comparison([FramePanel("a", np.full((3, 4), np.nan)), FramePanel("b", np.ones((3, 4)))])
     save(empty, tmp_path / "empty.png", dpi=40)

@@ -28,7 +28,7 @@ def panel():
         curve=curve,
         used=np.abs(profile.position - 90) < 30,
     )
-    return figure.Panel("LDE", frame, profile, found)
+    return figure.ProfilePanel("LDE", frame, profile, found)
 
 
 def test_figure_shows_data_fit_used_points_and_diameter(panel):
@@ -62,7 +62,7 @@ def test_scales(panel):
 
 def test_refusal_is_written_in_the_figure(panel):
     refused = replace(panel.measurement, refused="no dip below the background", particles=())
-    made = figure.draw([figure.Panel("LDE", panel.pixels, panel.profile, refused)])
+    made = figure.draw([figure.ProfilePanel("LDE", panel.pixels, panel.profile, refused)])
     assert "no dip" in made.axes[1].get_title(loc="left")
 
 

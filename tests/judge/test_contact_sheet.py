@@ -5,7 +5,7 @@ from matplotlib.image import imread
 from matplotlib.patches import Circle, Rectangle
 
 from napari_lowdose_tem.judge.contact_sheet import draw_sheet, round_length
-from napari_lowdose_tem.judge.evaluate import Triplet, score_output
+from napari_lowdose_tem.judge.evaluate import ScoredFrame, score_output
 from napari_lowdose_tem.particles.find import Detection, Match
 
 SHAPE = (48, 80)
@@ -23,8 +23,18 @@ def rows(tmp_path):
         match = Match(
             (), (Detection(30, 12, 9, 0.2),), (Detection(14, 60, 6, 0.1), Detection(40, 70, 6, 0.1))
         )
-        triplet = Triplet(name, tmp_path / f"{name}_2.tif", hde, lde, output, match, pixel_nm)
-        found.append((triplet, score_output(output, hde)))
+        found.append(
+            ScoredFrame(
+                set_name=name,
+                path=tmp_path / f"{name}_2.tif",
+                hde=hde,
+                lde=lde,
+                output=output,
+                score=score_output(output, hde),
+                match=match,
+                pixel_size_nm=pixel_nm,
+            )
+        )
     return found
 
 
@@ -51,16 +61,16 @@ def test_rows_show_what_was_measured(tmp_path, rows, drawn):
     (figure,) = drawn
     axes = np.reshape(figure.axes, (2, 3))
     assert [axis.get_ylabel() for axis in axes[:, 0]] == ["FeNi", "SiC"]
-    score = rows[1][1]
+    score = rows[1].score
     assert axes[1, 2].get_title() == f"MAE {score.mae:.3f}, PSNR {score.psnr:.1f} dB"
     assert axes[0, 2].get_title().startswith("Output, model tiny\n")
-    for row, (triplet, _) in zip(axes, rows, strict=True):
+    for row, frame in zip(axes, rows, strict=True):
         hde, lde, output = (axis.images[0] for axis in row)
         # one scale of transmission for both, so that they can be compared; the camera's own for the low dose
         assert hde.get_clim() == output.get_clim()
         assert hde.get_clim()[0] == pytest.approx(0.3, abs=0.15)
         assert hde.get_clim()[1] == pytest.approx(1.1, abs=0.15)
-        assert lde.get_clim() == pytest.approx(tuple(np.percentile(triplet.lde, [1, 99])))
+        assert lde.get_clim() == pytest.approx(tuple(np.percentile(frame.lde, [1, 99])))
         circles = [p for p in row[2].patches if isinstance(p, Circle)]
         assert [c.center for c in circles] == [(60, 14), (70, 40), (12, 30)]
         assert circles[0].get_edgecolor() == circles[1].get_edgecolor() != circles[2].get_edgecolor()

@@ -8,7 +8,7 @@ from napari_lowdose_tem.cli import app
 from napari_lowdose_tem.engine.engine import Engine
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read, write
-from napari_lowdose_tem.judge.evaluate import evaluate, iter_evaluate, score_output, tell_particles
+from napari_lowdose_tem.judge.evaluate import compare_particles, evaluate, iter_evaluate, score_output
 from napari_lowdose_tem.judge.metrics import scale_to_unit
 from napari_lowdose_tem.simulate.camera import IDEAL, expose
 from napari_lowdose_tem.simulate.specimen import Particles, Specimen, Support, draw_specimen, render
@@ -44,7 +44,7 @@ def dataset(tmp_path):
 def test_report_has_the_documented_keys(dataset, tiny_model):
     steps = list(iter_evaluate(dataset, tiny_model, "cpu"))
     assert [(s.done, s.total) for s in steps] == [(i, 5) for i in range(1, 6)]
-    assert [s.path.name for s in steps[:2]] == ["FeNi_9.tif", "FeNi_10.tif"]
+    assert [s.frame.path.name for s in steps[:2]] == ["FeNi_9.tif", "FeNi_10.tif"]
     assert [s.result is None for s in steps] == [True] * 4 + [False]
     report = json.loads(json.dumps(steps[-1].result.to_json(), allow_nan=False))
     assert list(report) == ["model", "sets", "all"]
@@ -54,7 +54,7 @@ def test_report_has_the_documented_keys(dataset, tiny_model):
         assert list(entry) == KEYS
     assert [report["sets"][name]["n"] for name in ("FeNi", "Ni")] == [4, 1]
     assert report["sets"]["Ni"]["mae_sd"] is None
-    scores = [s.score for s in steps]
+    scores = [s.frame.score for s in steps]
     assert report["all"]["psnr_mean"] == pytest.approx(np.mean([s.psnr for s in scores]))
     assert report["sets"]["FeNi"]["mae_sd"] == pytest.approx(np.std([s.mae for s in scores[:4]], ddof=1))
 
@@ -66,8 +66,8 @@ def test_score_is_that_of_the_models_output(dataset, tiny_model):
         output = engine.enhance(lde)
     reference = np.asarray(hde).reshape(LOW[0], FACTOR, LOW[1], FACTOR).mean((1, 3))
     stretched = np.abs(scale_to_unit(output) - scale_to_unit(reference)).mean()
-    assert step.score.stretched_mae == pytest.approx(stretched, rel=1e-5)
-    assert step.score.mae == step.score.stretched_mae  # an untrained network's mean is below zero
+    assert step.frame.score.stretched_mae == pytest.approx(stretched, rel=1e-5)
+    assert step.frame.score.mae == step.frame.score.stretched_mae  # an untrained network's mean is below zero
 
 
 def test_outputs_are_compared_at_the_references_level(dataset, no_op):
@@ -75,7 +75,7 @@ def test_outputs_are_compared_at_the_references_level(dataset, no_op):
     hde, lde = (np.asarray(read(dataset / "Ni" / f"Ni_{i}.tif").data, float) for i in (1, 2))
     reference = hde.reshape(LOW[0], FACTOR, LOW[1], FACTOR).mean((1, 3))
     level = np.abs(lde * (reference.mean() / lde.mean()) - reference).mean() / np.ptp(reference)
-    assert step.score.mae == pytest.approx(level, rel=1e-5)
+    assert step.frame.score.mae == pytest.approx(level, rel=1e-5)
 
 
 def test_drift_is_undone(tmp_path, no_op):
@@ -154,11 +154,11 @@ def test_particles_are_counted_against_the_high_dose_frame(tmp_path, no_op):
     write_spheres(tmp_path / "set", SPHERES, hidden=[1])
     *_, step = iter_evaluate(tmp_path / "set", register=False)
     assert (step.result.overall.invented_mean, step.result.overall.missed_mean) == (0, 1)
-    (missed,) = step.triplet.match.missed
+    (missed,) = step.frame.match.missed
     assert (missed.row_px, missed.col_px) == pytest.approx((110, 50), abs=0.5)
-    assert step.triplet.pixel_size_nm == pytest.approx(3.0)
-    assert step.triplet.set_name == "set"
-    assert np.array_equal(step.triplet.output, step.triplet.lde)
+    assert step.frame.pixel_size_nm == pytest.approx(3.0)
+    assert step.frame.set_name == "set"
+    assert np.array_equal(step.frame.output, step.frame.lde)
 
 
 def test_the_simulators_truth_goes_first(tmp_path, no_op):
@@ -173,7 +173,7 @@ def test_the_simulators_truth_goes_first(tmp_path, no_op):
     truth = {"lde": {"pixel_size_nm": 3.0}, "fields": [{**field, "particles": particles}]}
     (tmp_path / "set" / "truth.json").write_text(json.dumps(truth))
     *_, step = iter_evaluate(tmp_path / "set", register=False)
-    match = step.triplet.match
+    match = step.frame.match
     assert [(p.row_px, p.col_px) for p in match.missed] == [(146, 196)]
     assert [(round(p.row_px), round(p.col_px)) for p in match.invented] == [(40, 60)]
     assert sorted((round(p.row_px), round(p.col_px)) for p in match.hits) == [(60, 160), (110, 50)]
@@ -193,9 +193,9 @@ def test_what_the_high_dose_frame_does_not_cover_is_not_invented():
         output[np.hypot(row - 50, col - at) < 10] = 0.5
     reference = output * 500
     reference[np.hypot(row - 50, col - 120) < 20] = 500
-    assert len(tell_particles(output, reference).invented) == 1
+    assert len(compare_particles(output, reference).invented) == 1
     reference[:, 90:] = np.nan
-    assert tell_particles(output, reference).invented == ()
+    assert compare_particles(output, reference).invented == ()
 
 
 @pytest.fixture

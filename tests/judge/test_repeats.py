@@ -12,7 +12,7 @@ from napari_lowdose_tem.judge.repeats import (
     find_film,
     iter_score_repeats,
     load_repeats,
-    measure_streaks,
+    measure_streak_ratio,
     score_repeats,
 )
 from napari_lowdose_tem.simulate.camera import IDEAL, MEASURED, expose
@@ -105,10 +105,10 @@ def test_streaks_are_told_from_other_noise():
     film[100:180, 60:400] = False
     noise = ndimage.gaussian_filter(rng.normal(0, 30, film.shape), 2)
     streaks = ndimage.gaussian_filter(rng.normal(0, 30, film.shape), (2, 16))
-    assert measure_streaks(1000 + noise, film) == pytest.approx(1, abs=0.25)
-    assert measure_streaks(1000 + noise + streaks, film) > 1.5
-    assert measure_streaks((1000 + noise + streaks).T, film.T) < 1 / 1.5
-    assert measure_streaks(1000 + noise, film & False) is None
+    assert measure_streak_ratio(1000 + noise, film) == pytest.approx(1, abs=0.25)
+    assert measure_streak_ratio(1000 + noise + streaks, film) > 1.5
+    assert measure_streak_ratio((1000 + noise + streaks).T, film.T) < 1 / 1.5
+    assert measure_streak_ratio(1000 + noise, film & False) is None
 
 
 def test_film_excludes_particles_and_their_edges(scene):

@@ -21,7 +21,7 @@ from napari_lowdose_tem.reproduce import (
 from napari_lowdose_tem.reproduce.example import find_lines, make_scene, place_lines
 from napari_lowdose_tem.reproduce.losses import STORED, find_parting, read_losses
 from napari_lowdose_tem.reproduce.published import PUBLISHED
-from napari_lowdose_tem.reproduce.verdicts import tell_apart, tell_worse
+from napari_lowdose_tem.reproduce.shortfalls import describe_resolution, describe_worse_scores
 from napari_lowdose_tem.simulate import simulate_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -160,8 +160,11 @@ def test_worse_numbers_are_named():
     }
     good = {"mae_mean": 0.01, "psnr_mean": 30.0, "stretched_mae_mean": 0.02, "stretched_psnr_mean": 29.0}
     good |= {"affine_mae_mean": 0.01, "affine_psnr_mean": 31.0}
-    assert tell_worse({"Ni": good, "SiC": good}, paper) == "None of these numbers is worse than the paper's."
-    said = tell_worse({"Ni": good, "SiC": good | {"stretched_mae_mean": 0.08}}, paper)
+    assert (
+        describe_worse_scores({"Ni": good, "SiC": good}, paper)
+        == "None of these numbers is worse than the paper's."
+    )
+    said = describe_worse_scores({"Ni": good, "SiC": good | {"stretched_mae_mean": 0.08}}, paper)
     assert "the MAE of the stretched output: SiC (0.080 against 0.074)" in said
     assert "PSNR" not in said
     assert "Ni" not in said
@@ -169,10 +172,10 @@ def test_worse_numbers_are_named():
 
 def test_pairs_not_told_apart_are_named():
     entries = {"HDE, full": {"resolved": True}, "output, full": {"resolved": None}}
-    said = tell_apart(entries)
+    said = describe_resolution(entries)
     assert "HDE, full: yes; output, full: refused." in said
     assert "Worse than the paper's" in said
-    assert "Worse" not in tell_apart(entries | {"output, paper": {"resolved": True}})
+    assert "Worse" not in describe_resolution(entries | {"output, paper": {"resolved": True}})
 
 
 # ---- the measurements

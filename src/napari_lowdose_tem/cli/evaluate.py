@@ -60,25 +60,25 @@ def evaluate(
 
 
 def _evaluate_pairs(data: Path, model: str, device: str, figure: Path | None, as_json: bool) -> None:
-    from napari_lowdose_tem.judge.evaluate import Score, Triplet, iter_evaluate
+    from napari_lowdose_tem.judge.evaluate import ScoredFrame, iter_evaluate
 
     if figure is not None:
         from napari_lowdose_tem.judge.contact_sheet import check_path, draw_sheet
 
         check_path(figure)
     result = None
-    rows: dict[str, tuple[Triplet, Score]] = {}
+    shown: dict[str, ScoredFrame] = {}
     with progress_bar("frames") as bar:
         task = bar.add_task("evaluating", total=None, rate="")
         for step in iter_evaluate(data, model, device):
             bar.update(task, completed=step.done, total=step.total)
             if figure is not None:
-                rows.setdefault(step.triplet.set_name, (step.triplet, step.score))
+                shown.setdefault(step.frame.set_name, step.frame)
             result = step.result
     if result is None:
         raise ValueError(f"{data}: the evaluation ended without a result")
     if figure is not None:
-        draw_sheet(figure, list(rows.values()), result.model)
+        draw_sheet(figure, list(shown.values()), result.model)
         status.print(f"wrote {figure}", highlight=False, soft_wrap=True)
     if as_json:
         print_json(result.to_json())

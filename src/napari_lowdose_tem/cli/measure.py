@@ -277,6 +277,6 @@ def _pm(value: float | None, error: float | None = None, digits: int = 2) -> str
 
 
 def _draw(path: Path, title: str, pixels: Any, profile: Profile, result: Measurement) -> None:
-    from napari_lowdose_tem.figures.profile import Panel, draw, save
+    from napari_lowdose_tem.figures.profile import ProfilePanel, draw, save
 
-    save(draw([Panel(title, pixels, profile, result)]), path)
+    save(draw([ProfilePanel(title, pixels, profile, result)]), path)

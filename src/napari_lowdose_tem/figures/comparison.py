@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "choose_limits", "draw_comparison", "save"]
+__all__ = ["FramePanel", "choose_limits", "draw_comparison", "save"]
 
 Limits = tuple[float, float]
 
@@ -28,7 +28,7 @@ _LEVELS = 2.0  # ratio of levels that limits are shared over
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
+class FramePanel:
     """A frame and what is drawn on it.
 
     Parameters
@@ -55,7 +55,7 @@ class Panel:
     unit: str = "counts"
 
 
-def choose_limits(panels: Sequence[Panel], shared: bool = True) -> tuple[list[Limits], str]:
+def choose_limits(panels: Sequence[FramePanel], shared: bool = True) -> tuple[list[Limits], str]:
     """Choose the values drawn black and white in each panel.
 
     Shared limits span the 0.5th to the 99.5th percentile of all panels but the noisy ones, which would leave
@@ -83,7 +83,7 @@ def choose_limits(panels: Sequence[Panel], shared: bool = True) -> tuple[list[Li
 
 
 def draw_comparison(
-    panels: Sequence[Panel], shared: bool = True, scale_bar: bool = True, dpi: int = 300
+    panels: Sequence[FramePanel], shared: bool = True, scale_bar: bool = True, dpi: int = 300
 ) -> Figure:
     """Draw frames side by side.
 
@@ -138,7 +138,7 @@ def draw_comparison(
     return figure
 
 
-def _draw_frame(axes: Axes, panel: Panel, limits: Limits) -> Any:
+def _draw_frame(axes: Axes, panel: FramePanel, limits: Limits) -> Any:
     extent, (row_nm, col_nm) = _extent(panel), panel.pixel_size_nm or (1.0, 1.0)
     low, high = limits
     image = axes.imshow(
@@ -159,7 +159,7 @@ def _draw_frame(axes: Axes, panel: Panel, limits: Limits) -> Any:
     return image
 
 
-def _extent(panel: Panel) -> tuple[float, float, float, float]:
+def _extent(panel: FramePanel) -> tuple[float, float, float, float]:
     """Left, right, bottom and top edge of a frame [nm, px without calibration]."""
     row_nm, col_nm = panel.pixel_size_nm or (1.0, 1.0)
     rows, cols = panel.pixels.shape

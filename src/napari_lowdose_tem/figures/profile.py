@@ -47,7 +47,7 @@ _ROUND = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
+class ProfilePanel:
     """A frame (rows, columns), a profile of it and what was measured there, under a title."""
 
     title: str
@@ -57,7 +57,7 @@ class Panel:
 
 
 def draw(
-    panels: Sequence[Panel], scale: str = "transmission", layout: str = "stacked", dpi: int = 300
+    panels: Sequence[ProfilePanel], scale: str = "transmission", layout: str = "stacked", dpi: int = 300
 ) -> Figure:
     """Draw a figure: at the left the frames around the line with a scale bar, at the right the profiles.
 
@@ -159,7 +159,7 @@ def _level_of_ends(values: F64) -> float:
     return float(np.median(ends)) if ends.size else 1.0
 
 
-def _draw_profile(axes: Axes, panel: Panel, scale: str, color: str, row: int) -> None:
+def _draw_profile(axes: Axes, panel: ProfilePanel, scale: str, color: str, row: int) -> None:
     profile, found = panel.profile, panel.measurement
     values, curve, ground = scale_profile(profile, found, scale)
     axes.plot(profile.position, values, ".", ms=2.5, color=color, alpha=0.7, mew=0)
@@ -206,7 +206,7 @@ def _height_in(axes: Axes) -> float:
     return float(figure.get_size_inches()[1] * rows / place.get_gridspec().nrows - 0.45)
 
 
-def _draw_frame(axes: Axes, panel: Panel) -> None:
+def _draw_frame(axes: Axes, panel: ProfilePanel) -> None:
     profile = panel.profile
     line, size = profile.line, profile.pixel_size
     (top, bottom), (left, right) = _window(line, panel.pixels.shape, size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_lowdose_tem.io.output import replacing
-from napari_lowdose_tem.judge.evaluate import Score, Triplet
+from napari_lowdose_tem.judge.evaluate import ScoredFrame
 from napari_lowdose_tem.particles.find import Detection
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def check_path(path: str | Path) -> Path:
     return path
 
 
-def draw_sheet(
-    path: str | Path, rows: Sequence[tuple[Triplet, Score]], model: str = "", dpi: int = 300
-) -> Path:
+def draw_sheet(path: str | Path, frames: Sequence[ScoredFrame], model: str = "", dpi: int = 300) -> Path:
     """Draw a contact sheet and write it, PNG, PDF or SVG by its ending.
 
     High-dose frame and output are shown as transmission, the counts over their third quartile, with shared
@@ -50,8 +48,8 @@ def draw_sheet(
     ----------
     path
         The file; what is there is replaced once the new one is complete.
-    rows
-        A frame of each set with its score.
+    frames
+        One of each set.
     model
         What made the outputs.
     dpi
@@ -60,20 +58,20 @@ def draw_sheet(
     Raises
     ------
     ValueError
-        For another ending, a folder that is not there, and without rows.
+        For another ending, a folder that is not there, and without frames.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     path = check_path(path)
-    if not rows:
+    if not frames:
         raise ValueError("no frames to draw")
-    tall = sum(triplet.lde.shape[0] / triplet.lde.shape[1] for triplet, _ in rows)
-    figure = Figure((_WIDTH_INCH, (_WIDTH_INCH - _LABEL_INCH) / 3 * tall + _TITLE_INCH * len(rows) + 0.4))
+    tall = sum(frame.lde.shape[0] / frame.lde.shape[1] for frame in frames)
+    figure = Figure((_WIDTH_INCH, (_WIDTH_INCH - _LABEL_INCH) / 3 * tall + _TITLE_INCH * len(frames) + 0.4))
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.01))
-    grid = figure.subplots(len(rows), 3, squeeze=False)
-    for axes, (triplet, score) in zip(grid, rows, strict=True):
-        _draw_row(axes, triplet, score)
+    grid = figure.subplots(len(frames), 3, squeeze=False)
+    for axes, frame in zip(grid, frames, strict=True):
+        _draw_row(axes, frame)
     last = _TITLES[2] if not model else f"{_TITLES[2]}, model {model}"
     for axis, title in zip(grid[0], (*_TITLES[:2], last), strict=True):
         axis.set_title(f"{title}\n{axis.get_title()}".strip(), fontsize=8)
@@ -83,28 +81,28 @@ def draw_sheet(
     return path
 
 
-def _draw_row(axes: Sequence[Axes], triplet: Triplet, score: Score) -> None:
-    hde, output = (image / np.nanpercentile(image, _LEVEL) for image in (triplet.hde, triplet.output))
+def _draw_row(axes: Sequence[Axes], frame: ScoredFrame) -> None:
+    hde, output = (image / np.nanpercentile(image, _LEVEL) for image in (frame.hde, frame.output))
     both = np.concatenate([hde.ravel(), output.ravel()])
     low, high = np.nanpercentile(both, [0.1, 99.9])
     low = min(low, high - _LEAST_RANGE)
-    finite = triplet.lde[np.isfinite(triplet.lde)]
+    finite = frame.lde[np.isfinite(frame.lde)]
     for axis, image, limits in (
         (axes[0], hde, (low, high)),
-        (axes[1], triplet.lde, np.percentile(finite, [1, 99])),
+        (axes[1], frame.lde, np.percentile(finite, [1, 99])),
         (axes[2], output, (low, high)),
     ):
         axis.imshow(image, "gray", vmin=limits[0], vmax=limits[1], interpolation="antialiased")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    axes[0].set_ylabel(triplet.set_name, fontsize=9)
+    axes[0].set_ylabel(frame.set_name, fontsize=9)
     axes[0].set_title(f"T = {low:.2f} to {high:.2f}", fontsize=7)
-    axes[1].set_title(triplet.path.stem, fontsize=7)
-    axes[2].set_title(f"MAE {score.mae:.3f}, PSNR {score.psnr:.1f} dB", fontsize=7)
-    _circle(axes[2], triplet.match.invented, _INVENTED)
-    _circle(axes[2], triplet.match.missed, _MISSED)
-    if triplet.pixel_size_nm:
-        _draw_scale_bar(axes[0], hde.shape, triplet.pixel_size_nm)
+    axes[1].set_title(frame.path.stem, fontsize=7)
+    axes[2].set_title(f"MAE {frame.score.mae:.3f}, PSNR {frame.score.psnr:.1f} dB", fontsize=7)
+    _circle(axes[2], frame.match.invented, _INVENTED)
+    _circle(axes[2], frame.match.missed, _MISSED)
+    if frame.pixel_size_nm:
+        _draw_scale_bar(axes[0], hde.shape, frame.pixel_size_nm)
 
 
 def _circle(axis: Axes, particles: Sequence[Detection], color: str) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Score:
+class PairScore:
     """Errors of one output in units of the reference's range; PSNR [dB]."""
 
     mae: float
@@ -46,12 +46,12 @@ class Score:
     ssim: float
 
 
-_SCORES = [entry.name for entry in fields_of(Score)]
+_SCORES = [entry.name for entry in fields_of(PairScore)]
 
 
-@dataclass(frozen=True, eq=False)
-class Triplet:
-    """A low-dose frame with its output and reference, float32 (rows, columns), and the particles told apart.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoredFrame:
+    """A low-dose frame with its output and reference, (rows, columns), its scores and its particles.
 
     `pixel_size_nm` is that of the low-dose frame [nm/px], or None.
     """
@@ -61,6 +61,7 @@ class Triplet:
     hde: npt.NDArray[Any]
     lde: npt.NDArray[Any]
     output: npt.NDArray[Any]
+    score: PairScore
     match: Match
     pixel_size_nm: float | None
 
@@ -106,9 +107,7 @@ class EvaluateProgress:
 
     done: int
     total: int
-    path: Path
-    score: Score
-    triplet: Triplet
+    frame: ScoredFrame
     result: Evaluation | None = None
 
 
@@ -155,7 +154,7 @@ def iter_evaluate(
 
     fields = find_fields(folder)
     total, done = sum(len(field.ldes) for field in fields), 0
-    scores: dict[str, list[Score]] = {field.set_name: [] for field in fields}
+    scores: dict[str, list[PairScore]] = {field.set_name: [] for field in fields}
     matches: dict[str, list[Match]] = {field.set_name: [] for field in fields}
     with Engine(model, device) as engine:
         for field in fields:
@@ -166,21 +165,25 @@ def iter_evaluate(
             for pair in loaded.pairs:
                 lde = Image(pair.counts, counts_per_electron=loaded.counts_per_electron, name=pair.path.stem)
                 output = engine.enhance(pair.counts, engine.measure(lde))
-                score = score_output(output, pair.reference)
-                scores[field.set_name].append(score)
-                match = tell_particles(
-                    output, pair.reference, pixel_nm, _find_truth(field, pair.path), pair.counts
+                truth = _find_truth(field, pair.path)
+                frame = ScoredFrame(
+                    set_name=field.set_name,
+                    path=pair.path,
+                    hde=pair.reference,
+                    lde=pair.counts,
+                    output=output,
+                    score=score_output(output, pair.reference),
+                    match=compare_particles(output, pair.reference, pixel_nm, truth, pair.counts),
+                    pixel_size_nm=pixel_nm,
                 )
-                matches[field.set_name].append(match)
-                triplet = Triplet(
-                    field.set_name, pair.path, pair.reference, pair.counts, output, match, pixel_nm
-                )
+                scores[field.set_name].append(frame.score)
+                matches[field.set_name].append(frame.match)
                 done += 1
                 result = _conclude(engine.model.file.label, scores, matches) if done == total else None
-                yield EvaluateProgress(done, total, pair.path, score, triplet, result)
+                yield EvaluateProgress(done, total, frame, result)
 
 
-def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
+def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> PairScore:
     """Compare an output with its reference, both (rows, columns) on one grid.
 
     Each is in its own unit with the same zero, as counts of different doses are. Pixels that are not finite
@@ -190,7 +193,7 @@ def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
     raw = np.where(np.isfinite(target), np.asarray(output, np.float64), np.nan)
     stretched = scale_to_unit(raw)
     matched = match_affine(raw, target)
-    return Score(
+    return PairScore(
         mae=mae(level, target),
         psnr=psnr(level, target, 1.0),
         stretched_mae=mae(stretched, target),
@@ -201,7 +204,7 @@ def score_output(output: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
     )
 
 
-def tell_particles(
+def compare_particles(
     output: npt.NDArray[Any],
     reference: npt.NDArray[Any],
     pixel_size_nm: float | None = None,
@@ -256,7 +259,7 @@ def _load_truth(path: Path) -> Any:
         return None
 
 
-def _conclude(model: str, scores: dict[str, list[Score]], matches: dict[str, list[Match]]) -> Evaluation:
+def _conclude(model: str, scores: dict[str, list[PairScore]], matches: dict[str, list[Match]]) -> Evaluation:
     sets = {name: _summarise(entries, matches[name]) for name, entries in scores.items()}
     pooled = _summarise(
         [score for entries in scores.values() for score in entries],
@@ -265,7 +268,7 @@ def _conclude(model: str, scores: dict[str, list[Score]], matches: dict[str, lis
     return Evaluation(model, sets, pooled)
 
 
-def _summarise(scores: Sequence[Score], matches: Sequence[Match]) -> Summary:
+def _summarise(scores: Sequence[PairScore], matches: Sequence[Match]) -> Summary:
     table = np.array([astuple(score) for score in scores])
     with np.errstate(invalid="ignore"):  # equal images have an infinite PSNR
         mean = dict(zip(_SCORES, map(_finite, table.mean(0)), strict=True))

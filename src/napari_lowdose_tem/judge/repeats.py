@@ -143,7 +143,7 @@ def find_film(output: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     return np.asarray(film & np.isfinite(pixels))
 
 
-def measure_streaks(image: npt.ArrayLike, film: npt.NDArray[np.bool_]) -> float | None:
+def measure_streak_ratio(image: npt.ArrayLike, film: npt.NDArray[np.bool_]) -> float | None:
     """Measure the streaks along rows in the background of a frame (rows, columns).
 
     Parameters
@@ -178,8 +178,8 @@ def _average_streaks(outputs: F64) -> tuple[float | None, float | None]:
     """Mean ratio of the differences of neighbours and of the outputs themselves."""
     films = [find_film(output) for output in outputs]
     pairs = list(zip(itertools.pairwise(outputs), itertools.pairwise(films), strict=True))
-    between = [measure_streaks(b - a, film_a & film_b) for (a, b), (film_a, film_b) in pairs]
-    single = [measure_streaks(output, film) for output, film in zip(outputs, films, strict=True)]
+    between = [measure_streak_ratio(b - a, film_a & film_b) for (a, b), (film_a, film_b) in pairs]
+    single = [measure_streak_ratio(output, film) for output, film in zip(outputs, films, strict=True)]
     return _mean(between), _mean(single)
 
 

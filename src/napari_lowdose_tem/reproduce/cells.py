@@ -8,7 +8,7 @@ from typing import Any
 NONE = "–"
 
 
-def say(text: str) -> str:
+def write_paragraph(text: str) -> str:
     """Put a paragraph on one line."""
     return " ".join(text.split())
 

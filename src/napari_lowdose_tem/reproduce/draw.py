@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_lowdose_tem.image import AnyFloat
 from napari_lowdose_tem.io.output import replacing
-from napari_lowdose_tem.judge.evaluate import Score, Triplet
+from napari_lowdose_tem.judge.evaluate import ScoredFrame
 from napari_lowdose_tem.measure import Measurement, Profile
 from napari_lowdose_tem.reproduce.example import Example
 from napari_lowdose_tem.reproduce.lines import IMAGES, Key, sample
@@ -69,12 +69,12 @@ def draw_losses(path: Path, curve: Sequence[Sequence[float]], best_epoch: int) -
     _save(figure, path)
 
 
-def draw_examples(path: Path, rows: Sequence[tuple[Triplet, Score]], model: str) -> None:
+def draw_examples(path: Path, frames: Sequence[ScoredFrame], model: str) -> None:
     """Draw Fig. 3: a row a set."""
     from napari_lowdose_tem.judge.contact_sheet import draw_sheet
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(path, rows, model, dpi=_DPI)
+    draw_sheet(path, frames, model, dpi=_DPI)
     _reduce_colours(path, ("#e66100", "#1a85ff"))
 
 

@@ -32,7 +32,7 @@ def make_histograms(example: Example) -> dict[str, Histogram]:
     }
 
 
-def tell_histograms(example: Example, histograms: dict[str, Histogram]) -> dict[str, Any]:
+def collect_histogram_numbers(example: Example, histograms: dict[str, Histogram]) -> dict[str, Any]:
     """Return, as JSON values, the numbers of Figs. 4 and 5."""
     level, target = scale_to_level(example.output, example.hde)
     scaling = measure_scaling(RECIPES["paper"], example.lde)

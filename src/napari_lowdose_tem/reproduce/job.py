@@ -245,13 +245,17 @@ def _iter_example(job: ReproduceJob) -> Work:
             shown = example.read_example(engine, job.data)
     found = lines.measure_lines(shown)
     counted = histograms.make_histograms(shown)
-    told = histograms.tell_histograms(shown, counted)
+    told = histograms.collect_histogram_numbers(shown, counted)
     draw.draw_field(_image(job, "fig4"), shown)
     draw.draw_histograms(_image(job, "fig5"), counted, told["unit"])
     for line, figure in (("A–B", "fig6"), ("C–D", "fig7")):
         if line in shown.lines:
             draw.draw_profiles(_image(job, figure), line, shown, found)
-    return {"example": {"name": shown.name, **told}, "lines": lines.tell_numbers(shown, found), **values}
+    return {
+        "example": {"name": shown.name, **told},
+        "lines": lines.collect_line_numbers(shown, found),
+        **values,
+    }
 
 
 def _iter_timing(job: ReproduceJob) -> Work:

@@ -61,7 +61,7 @@ def measure_lines(example: Example) -> dict[Key, Measurement]:
     return found
 
 
-def tell_numbers(example: Example, found: Mapping[Key, Measurement]) -> dict[str, Any]:
+def collect_line_numbers(example: Example, found: Mapping[Key, Measurement]) -> dict[str, Any]:
     """Return what was measured on each line as JSON values: value and standard error, or null; refusals."""
     told: dict[str, Any] = {"unit": "nm" if example.size_nm else "px", "truth": dict(example.truth)}
     for (image, line, way), measurement in found.items():

@@ -8,20 +8,25 @@ from typing import Any
 from napari_lowdose_tem.bench.report import name_way
 from napari_lowdose_tem.reproduce.cells import (
     NONE,
-    say,
     show_image,
     unite,
     write_command,
     write_count,
     write_number,
     write_pair,
+    write_paragraph,
     write_peaks,
     write_range,
     write_table,
 )
 from napari_lowdose_tem.reproduce.losses import COMMANDS
+from napari_lowdose_tem.reproduce.shortfalls import (
+    COLUMNS,
+    describe_resolution,
+    describe_size_change,
+    describe_worse_scores,
+)
 from napari_lowdose_tem.reproduce.tolerance import describe_tolerances
-from napari_lowdose_tem.reproduce.verdicts import COLUMNS, tell_apart, tell_size, tell_worse
 
 _NAMES = {"d": "d", "D": "D", "D - d": "D − d", "d1": "d₁", "d2": "d₂", "l": "l", "m": "l − (d₁ + d₂)/2"}
 
@@ -38,23 +43,23 @@ def write_report(numbers: Mapping[str, Any]) -> str:
 
 def _write_head(n: Mapping[str, Any]) -> Iterator[str]:
     paper, simulated = n["published"], n["data"] is None
-    yield "# The paper's figures and tables, made anew"
-    yield say(
+    yield "# Reproducing the paper"
+    yield write_paragraph(
         f"""Figs. 2 to 7 and Tables 1 to 3 of {paper["citation"]}, each beside the paper's own numbers. This
-        page and its figures are the output of one command, its numbers are in
+        page and its figures are the output of one command, which writes the numbers to
         `reproduction.json`:"""
     )
     takes = "a minute" if n["quick"] else "a quarter of an hour"
     yield f"<!-- takes: {takes} -->\n```sh\n{write_command(n)}\n```"
     model = n["model"]
-    yield say(
+    yield write_paragraph(
         f"""Model `{model["name"]}`, version {model["version"]} (SHA-256 `{model["sha256"][:16]}…`),
         {n["program"]}. HDE and LDE are the high- and the low-dose frame."""
     )
     if not simulated:
         yield f"The frames are those of `{n['data']}`, as recorded."
         return
-    yield say(
+    yield write_paragraph(
         """**The specimens here are not the paper's.** Its frames are not at hand where this was made, so all
         frames are simulated: spheres and crystals in chains and clusters, of the paper's materials, sizes
         and contrasts, seen by a camera model fitted to two of the authors' low-dose frames, in the paper's
@@ -73,7 +78,7 @@ def _write_fig2(n: Mapping[str, Any]) -> Iterator[str]:
     yield "## Fig. 2: training and validation loss"
     yield show_image(n, "fig2", "Training and validation loss by epoch")
     if fig["stored"]:
-        yield say(
+        yield write_paragraph(
             """The recipe `paper` (U-Net with a ResNet-18 encoder, L1, Adam, 1e-4, flips) on a reduced set: 50
             simulated pairs of 128², validated on 10 of other fields. The paper trains on 1,000 pairs of
             512² and starts from ImageNet weights, this training from random ones. It takes the better part
@@ -90,7 +95,7 @@ def _write_fig2(n: Mapping[str, Any]) -> Iterator[str]:
     if parting:
         here += f" and stays above the training loss from epoch {parting} on"
         here += ": fewer images are learnt by heart sooner" if fig["stored"] else ""
-    yield say(
+    yield write_paragraph(
         f"""Paper: both losses fall up to about epoch {paper["steady_after"]}; then the training loss goes on
         falling and the validation loss does not, and rises slightly beyond epoch 1,000; the weights of epoch
         {paper["used"]} are used. Here: {here}."""
@@ -122,7 +127,7 @@ def _write_table1(n: Mapping[str, Any]) -> Iterator[str]:
         ["", "paper, training", "here, training", "paper, validation", "here, validation"], rows
     )
     if simulated:
-        yield say(
+        yield write_paragraph(
             """Two low-dose images a field. No training set is made here: `default` has learnt on specimens
             drawn anew at every step (see the model card). `lowdose-tem simulate --preset
             paper --part training` writes one in the paper's numbers."""
@@ -132,10 +137,11 @@ def _write_table1(n: Mapping[str, Any]) -> Iterator[str]:
 def _write_fig3(n: Mapping[str, Any]) -> Iterator[str]:
     yield "## Fig. 3: examples"
     yield show_image(n, "fig3", "High dose, low dose and output, a row a material")
-    yield say(
+    yield write_paragraph(
         """The first low-dose frame of each set, not a chosen one. HDE and output share their greys,
-        transmissions in the range above the HDE. Particles invented and missed by the output, by one rule
-        (`detect.find_particles`), are circled; the paper marks such failures with arrows and boxes."""
+        transmissions in the range above the HDE. Particles invented and missed by the output, found by one
+        rule (`particles.find.find_particles`), are circled; the paper marks such failures with arrows and
+        boxes."""
     )
     head = ["", "mean [e⁻/px]", "MAE", "PSNR [dB]", "particles", "missed", "invented"]
     digits = {"level_e_per_px": 1, "mae": 3, "psnr": 2, "particles": 0, "missed": 0, "invented": 0}
@@ -169,14 +175,14 @@ def _write_table2(n: Mapping[str, Any]) -> Iterator[str]:
             ]
         )
     yield write_table(head, rows)
-    yield say(
+    yield write_paragraph(
         """MAE; PSNR [dB], mean ± standard deviation over images; SSIM after the fit; particles missed and
         invented a frame. The HDE is scaled to 0…1 by its extremes. *Output*: its mean brought to the HDE's,
         which is what the paper's numbers come closest to: its network gives images on the HDE's scale, not
         stretched by themselves (its Fig. 5d ends at 0.15 and 0.8). *Stretched*: by the output's own
         extremes, where two pixels decide about all others. *Fitted*: by a least-squares line."""
     )
-    yield tell_worse(ours, paper)
+    yield describe_worse_scores(ours, paper)
 
 
 _SCALED = ("stretched", "affine")
@@ -187,14 +193,14 @@ def _write_fig4(n: Mapping[str, Any]) -> Iterator[str]:
     yield show_image(n, "fig4", "High dose, low dose and output of one field, two regions enlarged")
     e, paper = n["example"], n["published"]["fig4"]
     if n["data"] is None:
-        yield say(
+        yield write_paragraph(
             f"""A simulated specimen after the paper's: nine silicate particles in region I, three in region
             II, one alone on A–B and a close pair on C–D, at 4 nm/px. Of {n["repeats"]["draws"]} low-dose
             exposures of it this is the one in the middle by the L1 of its output. Each image has its own
             greys, the insets those of their image."""
         )
     else:
-        yield say(
+        yield write_paragraph(
             f"""{e["name"]}: the first field of that set. A–B crosses the particle that lies most apart, C–D
             the closest two that do not touch, as far as there are such; the paper's own lines are not
             published."""
@@ -238,7 +244,7 @@ def _write_fig5(n: Mapping[str, Any]) -> Iterator[str]:
         ["overlap of those of HDE and output", NONE, write_number(e["overlap"]["output"], 2)],
     ]
     yield write_table(["", "paper", "here"], rows)
-    yield say(
+    yield write_paragraph(
         """HDE and LDE are scaled by their own extremes; the output by the HDE's, its mean brought to the
         HDE's. Of each peak its position is given, and the dotted lines mark it."""
     )
@@ -258,7 +264,7 @@ def _write_lines(n: Mapping[str, Any]) -> Iterator[str]:
         yield show_image(n, f"fig{figure}", f"Profiles along {line} on high dose, low dose and output")
         yield write_table(*_tabulate_line(n, line, unit))
         if figure == 6:
-            yield say(
+            yield write_paragraph(
                 """`full` is this program's fit (a blurred sphere with exponential contrast; D ends at a tenth
                 of the depth), `paper` the paper's (an ellipse through the points near the centre, circles
                 in the figure; D ends at the first crossing with the background, the dotted line). *LDE,
@@ -267,9 +273,9 @@ def _write_lines(n: Mapping[str, Any]) -> Iterator[str]:
                 dark spheres. *Refused* means that the noise allows no
                 number; the paper's fit knows no such verdict."""
             )
-            yield tell_size(lines[line], n["published"]["lines"])
+            yield describe_size_change(lines[line], n["published"]["lines"])
             continue
-        yield tell_apart(lines[line])
+        yield describe_resolution(lines[line])
     if "repeats" in n:
         yield from _write_repeats(n["repeats"], unit)
 
@@ -299,7 +305,7 @@ def _of_paper(row: Mapping[str, float], name: str) -> float | None:
 def _write_repeats(repeats: Mapping[str, Any], unit: str) -> Iterator[str]:
     draws, (low, middle, high) = repeats["draws"], repeats["l1"]
     yield "### One exposure is luck"
-    yield say(
+    yield write_paragraph(
         f"""The numbers above are of one low-dose exposure, as the paper's are. Of the same field exposed
         {draws} times the outputs differ from the truth by L1 = {low:.4f} to {high:.4f} (the one shown:
         {middle:.4f}), and `full` measures on them:"""
@@ -353,7 +359,7 @@ def _write_table3(n: Mapping[str, Any]) -> Iterator[str]:
     head = ["", "network", "calculation", "with transfers", "calculation, p50, p99", "its processor time"]
     yield write_table(head, rows)
     frames, shape = n["table3"][0]["frames"], n["table3"][0]["shape"]
-    yield say(
+    yield write_paragraph(
         f"""Milliseconds, mean ± standard deviation over {frames} frames of {shape[0]} × {shape[1]} px, one at
         a time (100 in the paper). *With transfers* goes from counts in memory to counts in memory, scaling
         included. Other programs lengthen all but the processor time, the sum over the threads of a CPU. No
@@ -363,7 +369,7 @@ def _write_table3(n: Mapping[str, Any]) -> Iterator[str]:
 
 def _write_again(n: Mapping[str, Any]) -> Iterator[str]:
     yield "## Made again"
-    yield say(
+    yield write_paragraph(
         f"""All that is random is seeded, and a finished part is kept while its inputs are unchanged
         (`--again` makes all of them anew). All but Table 3 is computed in float32, and the same machine gives
         the same numbers. Another processor sums in another order, which moves outputs a little; a test makes

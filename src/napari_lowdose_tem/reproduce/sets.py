@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_lowdose_tem.judge.evaluate import Score, Summary, Triplet, iter_evaluate
+from napari_lowdose_tem.judge.evaluate import ScoredFrame, Summary, iter_evaluate
 from napari_lowdose_tem.pairs import Field, find_fields
 from napari_lowdose_tem.reproduce.published import MATERIALS
 
@@ -79,10 +79,10 @@ def iter_sets(
     counts = {"validation": count_images(find_fields(validation))}
     if training is not None:
         counts["training"] = count_images(find_fields(training))
-    shown: dict[str, tuple[Triplet, Score]] = {}
+    shown: dict[str, ScoredFrame] = {}
     result = None
     for step in iter_evaluate(validation, model, device):
-        shown.setdefault(name_set(step.triplet.set_name), (step.triplet, step.score))
+        shown.setdefault(name_set(step.frame.set_name), step.frame)
         result = step.result
         yield step.done, step.total
     if result is None:
@@ -102,13 +102,13 @@ def iter_sets(
         },
         "fig3": {
             name: {
-                "file": shown[name][0].path.name,
-                "mae": shown[name][1].mae,
-                "psnr": shown[name][1].psnr,
-                "particles": len(shown[name][0].match.hits) + len(shown[name][0].match.missed),
-                "missed": len(shown[name][0].match.missed),
-                "invented": len(shown[name][0].match.invented),
-                "level_e_per_px": _find_dose(shown[name][0]),
+                "file": shown[name].path.name,
+                "mae": shown[name].score.mae,
+                "psnr": shown[name].score.psnr,
+                "particles": len(shown[name].match.hits) + len(shown[name].match.missed),
+                "missed": len(shown[name].match.missed),
+                "invented": len(shown[name].match.invented),
+                "level_e_per_px": _find_dose(shown[name]),
             }
             for name in names
         },
@@ -119,9 +119,9 @@ def _as_row(summary: Summary) -> dict[str, Any]:
     return asdict(summary)
 
 
-def _find_dose(triplet: Triplet) -> float | None:
+def _find_dose(frame: ScoredFrame) -> float | None:
     """Mean dose of a frame [e-/px], where its file knows the gain."""
     from napari_lowdose_tem.io import read
 
-    gain = read(triplet.path).counts_per_electron
-    return float(np.nanmean(triplet.lde)) / gain if gain else None
+    gain = read(frame.path).counts_per_electron
+    return float(np.nanmean(frame.lde)) / gain if gain else None

@@ -34,7 +34,7 @@ from napari_lowdose_tem.simulate.pair import (
     area_mean,
     check_dose,
     describe,
-    measure_level,
+    measure_counts_at_t1,
     simulated_image,
 )
 from napari_lowdose_tem.simulate.sequence import Motion, iter_frames
@@ -305,7 +305,7 @@ def _iter_movie(
             ):
                 movie.write(frame.index, frame.counts[None])
                 if frame.index == 0:
-                    level = measure_level(frame.scene, frame.counts, lde.camera)
+                    level = measure_counts_at_t1(frame.scene, frame.counts, lde.camera)
                 noise_free = frame.scene.transmission[None] * level + lde.camera.dark_counts
                 reference.write(frame.index, noise_free)
                 shift_px = [shift / lde.pixel_size_nm for shift in frame.scene.shift_nm]

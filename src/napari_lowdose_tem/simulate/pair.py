@@ -62,7 +62,7 @@ def simulate_pair(
     fine_dose = _HDE_E_PER_LDE_PX / FINER**2
     adc = replace(camera, clip=False, dark_counts=0.0, outlier_rate=0.0)
     hde = area_mean(expose(fine * np.float32(fine_dose), adc, noise), FINER)
-    level = measure_level(scene, lde, camera)
+    level = measure_counts_at_t1(scene, lde, camera)
     hde = hde * np.float32(level / (camera.gain * fine_dose)) + np.float32(camera.dark_counts)
     said = describe(material, dose_e_per_px, camera)
     return (
@@ -78,7 +78,7 @@ def check_dose(dose_e_per_px: float) -> None:
         raise ValueError(f"dose {dose_e_per_px} e-/px is not positive; low-dose frames have 1 to 50 e-/px")
 
 
-def measure_level(scene: Scene, counts: F32, camera: Camera) -> float:
+def measure_counts_at_t1(scene: Scene, counts: F32, camera: Camera) -> float:
     """Measure the counts that stand for a transmission of 1 [counts].
 
     A few per cent above gain · dose where a camera clips negative noise to 0.

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.simulate.camera import MEASURED, Camera, expose
-from napari_lowdose_tem.simulate.pair import check_dose, describe, measure_level, simulated_image
+from napari_lowdose_tem.simulate.pair import check_dose, describe, measure_counts_at_t1, simulated_image
 from napari_lowdose_tem.simulate.specimen import (
     MATERIALS,
     Particles,
@@ -155,7 +155,7 @@ def make_sequence(
         material, n_frames, shape, pixel_size_nm, dose_e_per_px, camera, rng, motion, **options
     ):
         if frame.index == 0:
-            level = measure_level(frame.scene, frame.counts, camera)
+            level = measure_counts_at_t1(frame.scene, frame.counts, camera)
         counts.append(frame.counts)
         transmission.append(frame.scene.transmission)
         truth.append(frame.scene.truth)

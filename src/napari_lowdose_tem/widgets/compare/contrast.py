@@ -63,7 +63,7 @@ class Contrast:
         return tuple(made)
 
     def _find(self, pictures: Sequence[Picture]) -> None:
-        from napari_lowdose_tem.figures.comparison import Panel, choose_limits
+        from napari_lowdose_tem.figures.comparison import FramePanel, choose_limits
 
         by_hand = self._shared if self._state.limits_by_hand else None
         self.factors, self._shared, self._why_not = {}, None, ""
@@ -75,7 +75,7 @@ class Contrast:
         if "HDE" in means and base > 0 and means["HDE"] > 0 and not 1 / _ALIKE < base / means["HDE"] < _ALIKE:
             self.factors["HDE"] = base / means["HDE"]
         panels = [
-            Panel(p.role, thin[p.role] * self.factors.get(p.role, 1.0), unit=_unit(p, self.factors))
+            FramePanel(p.role, thin[p.role] * self.factors.get(p.role, 1.0), unit=_unit(p, self.factors))
             for p in pictures
         ]
         limits, self._why_not = choose_limits(panels)

@@ -17,7 +17,7 @@ from napari_lowdose_tem.widgets.compare.state import CompareState, Picture, pict
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from napari_lowdose_tem.figures.comparison import Panel
+    from napari_lowdose_tem.figures.comparison import FramePanel
 
 _MOST_PX = 1200  # along a side of a panel, 2.3 inches wide
 
@@ -43,8 +43,8 @@ def draw_panels(state: CompareState, factors: Mapping[str, float], visible: Box 
     return draw_comparison(panels, shared=False if state.map_shown else state.shared)
 
 
-def _make_panel(state: CompareState, picture: Picture, factor: float, visible: Box | None) -> Panel:
-    from napari_lowdose_tem.figures.comparison import Panel
+def _make_panel(state: CompareState, picture: Picture, factor: float, visible: Box | None) -> FramePanel:
+    from napari_lowdose_tem.figures.comparison import FramePanel
 
     field, placement = state.field, picture.placement
     height, width = field.extent if field is not None else placement.shape
@@ -76,7 +76,7 @@ def _make_panel(state: CompareState, picture: Picture, factor: float, visible: B
         factor = 1.0
     low, high = picture.limits
     nm = field is not None and field.unit == "nm"
-    return Panel(
+    return FramePanel(
         title,
         part * np.float32(factor),
         (step[0], step[1]) if nm else None,

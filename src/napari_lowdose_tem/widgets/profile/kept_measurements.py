@@ -88,7 +88,7 @@ class KeptMeasurements:
         from napari_lowdose_tem.figures import profile as figure
 
         panels = [
-            figure.Panel(c.layer, pixels[c.role], c.profile, c.measurement if c.is_fresh else None)
+            figure.ProfilePanel(c.layer, pixels[c.role], c.profile, c.measurement if c.is_fresh else None)
             for c in self._state.curves
             if c.profile is not None and c.role in pixels
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from napari_lowdose_tem.reproduce.cells import say
+from napari_lowdose_tem.reproduce.cells import write_paragraph
 
 COLUMNS = ("HDE, full", "HDE, paper", "output, full", "output, paper", "LDE, counts")
 """What a line is measured on, and by which fit."""
@@ -13,7 +13,7 @@ COLUMNS = ("HDE, full", "HDE, paper", "output, full", "output, paper", "LDE, cou
 _KINDS = {"mae": "the output", "stretched_mae": "the stretched output", "affine_mae": "the fitted output"}
 
 
-def tell_worse(ours: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
+def describe_worse_scores(ours: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
     """Say plainly where a number is worse than the paper's."""
     said = []
     for key, kind in _KINDS.items():
@@ -31,7 +31,7 @@ def tell_worse(ours: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
     return f"**Worse than the paper's** are {'; '.join(said)}. No other number of this table is."
 
 
-def tell_size(entries: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
+def describe_size_change(entries: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
     """Say by how much diameter and edge width differ between high dose and output."""
     said = []
     for way in ("full", "paper"):
@@ -49,10 +49,10 @@ def tell_size(entries: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
         {output["D - d"]} nm in the paper; here: {"; ".join(said)}."""
     if all(word.startswith("refused") for word in said):
         text += " **Worse than the paper's:** this output allows no diameter."
-    return say(text)
+    return write_paragraph(text)
 
 
-def tell_apart(entries: Mapping[str, Any]) -> str:
+def describe_resolution(entries: Mapping[str, Any]) -> str:
     """Say on which images two particles are told apart, plainly where the paper does and this does not."""
     verdicts = {column: entries[column] for column in COLUMNS if column in entries}
     said = [f"{column}: {_NAMED[entry['resolved']]}" for column, entry in verdicts.items()]
@@ -60,7 +60,7 @@ def tell_apart(entries: Mapping[str, Any]) -> str:
         the larger of the two changes sides. Here: {"; ".join(said)}."""
     if not any(entry["resolved"] for column, entry in verdicts.items() if column.startswith("output")):
         text += " **Worse than the paper's:** this output does not tell the two apart."
-    return say(text)
+    return write_paragraph(text)
 
 
 _NAMED = {True: "yes", False: "no", None: "refused"}
