@@ -37,7 +37,7 @@ def test_overlapping_threads_leave_the_warning_filters():
 def test_overlapping_readers_leave_the_warning_filters(monkeypatch, tmp_path):
     import rsciio.digitalmicrograph
 
-    from napari_lowdose_tem.io import rosetta as _rosetta
+    from napari_lowdose_tem.io import rosetta
 
     before = list(warnings.filters)
     first_in, second_in = threading.Event(), threading.Event()
@@ -55,7 +55,7 @@ def test_overlapping_readers_leave_the_warning_filters(monkeypatch, tmp_path):
 
     monkeypatch.setattr(rsciio.digitalmicrograph, "file_reader", file_reader)
     one, two = (
-        threading.Thread(target=_rosetta.signals, args=(name, "digitalmicrograph"))
+        threading.Thread(target=rosetta.signals, args=(name, "digitalmicrograph"))
         for name in ("first", "second")
     )
     one.start()

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_lowdose_tem.io import can_read, read
-from napari_lowdose_tem.io.folder import natural
+from napari_lowdose_tem.io import can_read, natural_key, read
 
 FRAMES = np.random.default_rng(1).integers(0, 1000, (12, 10, 17), dtype=np.uint16)
 
@@ -41,7 +40,7 @@ def test_natural_order_and_foreign_files(folder):
 
 def test_digits_of_other_kinds_are_text(tmp_path):
     names = ["a5²6.tif", "a5²10.tif", "a10.tif", "a٣.tif", "²7.tif"]
-    assert [p.name for p in sorted((tmp_path / name for name in reversed(names)), key=natural)] == names
+    assert [p.name for p in sorted((tmp_path / name for name in reversed(names)), key=natural_key)] == names
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import tifffile
 import zarr
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io import write
+from napari_lowdose_tem.io import open_growing, write
 from napari_lowdose_tem.live import Arrival, GrowingSource, Passed, Skipped, open_source
-from napari_lowdose_tem.live.growth import open_growth
 
 QUICK = {"poll_s": 0.01, "patience_s": 0.2}
 
@@ -39,12 +38,12 @@ def test_last_page_counts_when_nothing_changes_any_more(tmp_path, frames):
     path = tmp_path / "movie.tif"
     data = np.stack([frames(n) for n in range(3)])
     tifffile.imwrite(path, data, metadata=None, photometric="minisblack", compression="zlib")
-    growth = open_growth(path)(path)
-    assert [growth.count(), growth.count()] == [2, 3]
+    growing = open_growing(path)
+    assert [growing.count(), growing.count()] == [2, 3]
     with open(path, "ab") as file:
         file.write(b"more")
-    assert [growth.count(), growth.count()] == [2, 3]
-    growth.close()
+    assert [growing.count(), growing.count()] == [2, 3]
+    growing.close()
 
 
 @pytest.mark.parametrize("compression", ["zlib", None])

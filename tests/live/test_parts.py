@@ -8,9 +8,9 @@ import pytest
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.live import Arrival, Passed, ReplaySource, Skipped, Wait
 from napari_lowdose_tem.live.average import RecursiveAverage
-from napari_lowdose_tem.live.level import Level
 from napari_lowdose_tem.live.rates import Rates
-from napari_lowdose_tem.live.reader import Pump
+from napari_lowdose_tem.live.reader import SourceReader
+from napari_lowdose_tem.live.scaling import SeriesScaling
 from napari_lowdose_tem.network.scaling import RECIPES
 
 
@@ -55,17 +55,17 @@ def test_rates_of_even_frames():
 
 def test_level_is_that_of_the_first_frame_with_signal():
     dark, dim, bright = (np.full((4, 6), v, np.uint16) for v in (0, 100, 300))
-    saved = Level(RECIPES["level"], each=False, follow=False)
-    assert not saved.of(dark).has_signal
-    assert saved.of(dim).scale == 100
-    assert saved.of(bright).scale == 100
+    saved = SeriesScaling(RECIPES["level"], each=False, follow=False)
+    assert not saved.scaling_for(dark).has_signal
+    assert saved.scaling_for(dim).scale == 100
+    assert saved.scaling_for(bright).scale == 100
     assert "3 times" in saved.note
-    assert saved.of(dim).scale == 100
+    assert saved.scaling_for(dim).scale == 100
     assert not saved.note
-    seen = Level(RECIPES["level"], each=False, follow=True)
-    assert [seen.of(frame).scale for frame in (dim, dim + 20, bright)] == [100, 100, 300]
-    each = Level(RECIPES["level"], each=True, follow=False)
-    assert [each.of(frame).scale for frame in (dim, dim + 20, bright)] == [100, 120, 300]
+    seen = SeriesScaling(RECIPES["level"], each=False, follow=True)
+    assert [seen.scaling_for(frame).scale for frame in (dim, dim + 20, bright)] == [100, 100, 300]
+    each = SeriesScaling(RECIPES["level"], each=True, follow=False)
+    assert [each.scaling_for(frame).scale for frame in (dim, dim + 20, bright)] == [100, 120, 300]
     assert each.scaling is None
 
 
@@ -97,7 +97,7 @@ def wait_until(condition):
 
 def test_pump_keeps_the_newest_and_counts_the_rest():
     source = Given(arrival(0), arrival(1), Passed(3), Skipped("a", "b"), arrival(5))
-    with Pump(source, True, set()) as pump:
+    with SourceReader(source, True, set()) as pump:
         wait_until(lambda: pump.tally.arrived == 6)
         assert pump.take(1).name == "5"
         assert pump.take(1) is None
@@ -109,7 +109,7 @@ def test_pump_keeps_the_newest_and_counts_the_rest():
 
 def test_pump_holds_the_reader_back_when_all_are_wanted():
     source = Given(*map(arrival, range(20)))
-    with Pump(source, False, set(), depth=3) as pump:
+    with SourceReader(source, False, set(), depth=3) as pump:
         wait_until(lambda: pump.tally.waiting == 3)
         time.sleep(0.05)
         assert source.told == 4  # three in the queue, one in the hand
@@ -123,16 +123,16 @@ def test_pump_passes_on_what_ended_the_source_after_its_frames():
             yield arrival(0)
             raise ValueError("gone")
 
-    with Pump(Broken(), False, set()) as pump:
+    with SourceReader(Broken(), False, set()) as pump:
         assert pump.take(1).name == "0"
         with pytest.raises(ValueError, match="gone"):
             pump.take(1)
 
 
 def test_pump_ends_while_the_reader_waits():
-    with Pump(Given(*[Wait(1000.0)] * 5), False, set()):
+    with SourceReader(Given(*[Wait(1000.0)] * 5), False, set()):
         pass
-    with Pump(Given(*map(arrival, range(20))), False, set()):
+    with SourceReader(Given(*map(arrival, range(20))), False, set()):
         pass
 
 

@@ -20,9 +20,9 @@ from napari_lowdose_tem.live import (
     ReplaySource,
     Wait,
     iter_live,
-    iter_live_apart,
+    iter_live_in_process,
 )
-from napari_lowdose_tem.live.latest import Newest
+from napari_lowdose_tem.live.latest import LatestStep
 from napari_lowdose_tem.live.messages import pack, receive, send
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -45,7 +45,7 @@ def run_apart(live_processes):
     started = []
 
     def run(config):
-        started.append(iter_live_apart(config))
+        started.append(iter_live_in_process(config))
         return started[-1]
 
     yield run
@@ -164,9 +164,9 @@ def test_a_killed_process_is_told_in_one_line(run_apart, config, frames, live_pr
 
 
 def test_a_process_that_hangs_is_given_up(run_apart, config, frames, monkeypatch, live_processes):
-    from napari_lowdose_tem.live import process as apart
+    from napari_lowdose_tem.live import process
 
-    monkeypatch.setattr(apart, "_LONGEST_END_S", 0.3)
+    monkeypatch.setattr(process, "_LONGEST_END_S", 0.3)
     stopped = []
     with pytest.raises(ChildProcessError, match="given up"):
         for step in run_apart(replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped))):
@@ -179,11 +179,11 @@ def test_it_ends_when_its_parent_is_gone(tiny_model):
     code = f"""
 import os, psutil, numpy as np
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_apart
-from napari_lowdose_tem.live import process as apart
-apart._NICENESS = 0
+from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_in_process
+from napari_lowdose_tem.live import process
+process._NICENESS = 0
 source = ReplaySource(Image(np.ones((3, 24, 40))), 50.0, loop=True)
-for step in iter_live_apart(LiveConfig(source, {str(tiny_model)!r}, "cpu")):
+for step in iter_live_in_process(LiveConfig(source, {str(tiny_model)!r}, "cpu")):
     if step.enhanced:
         print(psutil.Process().children()[0].pid, flush=True)
         os._exit(3)
@@ -219,11 +219,11 @@ def test_the_viewers_process_loads_no_torch(tiny_model):
     code = f"""
 import sys, numpy as np
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_apart
-from napari_lowdose_tem.live import process as apart
-apart._NICENESS = 0
+from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_in_process
+from napari_lowdose_tem.live import process
+process._NICENESS = 0
 source = ReplaySource(Image(np.ones((3, 24, 40))), 1e5)
-steps = list(iter_live_apart(LiveConfig(source, {str(tiny_model)!r}, "cpu", save_all=True)))
+steps = list(iter_live_in_process(LiveConfig(source, {str(tiny_model)!r}, "cpu", save_all=True)))
 assert steps[-1].enhanced == 3
 print("torch" in sys.modules)
 """
@@ -251,7 +251,7 @@ def test_values_travel_whole():
 
 def test_newest_report_keeps_the_frame_that_was_not_yet_shown():
     frame = Image(np.ones((2, 3)))
-    newest = Newest()
+    newest = LatestStep()
     newest.put(LiveStep("a", enhanced=1, raw=frame, output=frame))
     newest.put(LiveStep(enhanced=1, arrived=5))
     step = newest.take()
@@ -265,7 +265,7 @@ def test_newest_report_keeps_the_frame_that_was_not_yet_shown():
 
 def test_report_put_back_yields_to_a_newer_one_but_not_its_frame():
     frame, newer = Image(np.ones((2, 3))), Image(np.zeros((2, 3)))
-    newest = Newest()
+    newest = LatestStep()
     newest.put_back(LiveStep("a", arrived=1, raw=frame, output=frame))
     assert newest.take().name == "a"
     newest.put(LiveStep(arrived=5))

@@ -197,7 +197,7 @@ def test_high_dose_frames_alone(tmp_path):
 def test_no_pixel_is_read_while_finding(tmp_path, monkeypatch):
     save(tmp_path / "hde" / "x.mrc", shape=HIGH)
     save(tmp_path / "lde" / "x.tif")
-    monkeypatch.setattr("napari_lowdose_tem.io.frames.Frames.__getitem__", None)
+    monkeypatch.setattr("napari_lowdose_tem.io.frames.LazyFrames.__getitem__", None)
     monkeypatch.setattr("tifffile.TiffPageSeries.asarray", None)
     assert find_fields(tmp_path)[0].factor == 4
 

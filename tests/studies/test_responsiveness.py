@@ -11,8 +11,8 @@ SCRIPT = Path(__file__).parents[2] / "studies" / "responsiveness.py"
 # at its low priority the live process might not get to start on a busy machine
 RUN = """
 import runpy, sys
-from napari_lowdose_tem.live import process as apart
-apart._NICENESS = 0
+from napari_lowdose_tem.live import process
+process._NICENESS = 0
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

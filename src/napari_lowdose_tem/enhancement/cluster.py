@@ -21,8 +21,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_lowdose_tem.enhancement.run import Block, EnhanceJob, read_ahead
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.network.model_file import ModelFile, find_model
@@ -37,6 +35,7 @@ except ImportError as err:
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.engine import Engine
+    from napari_lowdose_tem.io import ZarrStore
     from napari_lowdose_tem.network.scaling import Scaling
 
 Ranges = list[tuple[int, int]]
@@ -264,8 +263,7 @@ class _Worker(WorkerPlugin):  # type: ignore[misc]
         self._model = (os.path.abspath(file.path), file.label, file.sha256)
         self._options = job.device, job.precision, job.tile_px
         self._n_threads = n_threads
-        output = Path(os.path.abspath(job.output))
-        self._partial = output.with_name(f"{output.name}.partial")
+        self._output = Path(os.path.abspath(job.output))
         self._source = str(job.image.provenance.get("source", ""))
         self._source_bytes = _file_bytes(self._source)
 
@@ -273,7 +271,7 @@ class _Worker(WorkerPlugin):  # type: ignore[misc]
         """Get ready; whatever may fail waits until the job asks."""
         self._host = socket.gethostname()
         self._engine: Engine | None = None
-        self._store: Any = None
+        self._store: ZarrStore | None = None
         self._lock = threading.Lock()
         self._stopped = False
         self._busy: set[int] = set()
@@ -370,17 +368,12 @@ class _Worker(WorkerPlugin):  # type: ignore[misc]
             "put it where all workers see it"
         )
 
-    def _open_store(self) -> Any:
-        from napari_lowdose_tem.io.zarr_store import ZarrStore
+    def _open_store(self) -> ZarrStore:
+        from napari_lowdose_tem.io import open_partial_zarr
 
         with self._lock:
             if self._store is None:
-                if not os.access(self._partial / "0", os.W_OK):
-                    raise ValueError(
-                        f"{self._partial}: cannot be written there; choose a disk that all workers see"
-                    )
-                shape = self._image.data.shape
-                self._store = ZarrStore(self._partial, shape, np.dtype("f4"))
+                self._store = open_partial_zarr(self._output, self._image.data.shape)
             return self._store
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io import rosetta as _rosetta
-from napari_lowdose_tem.io.frames import Frames, pixels
+from napari_lowdose_tem.io import rosetta
+from napari_lowdose_tem.io.frames import LazyFrames, as_pixels
 
 
 def read_emd(path: Path) -> Image:
@@ -31,19 +31,19 @@ def read_emd(path: Path) -> Image:
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path}: not an HDF5 file, so no EMD; copy it again from where it was recorded")
     found = _open(path)
-    index, _, provenance = _rosetta.first_image(path, found)
+    index, _, provenance = rosetta.first_image(path, found)
     signal = found[index]
     # the frame axis comes first, wherever the reader leaves it
     order = sorted(range(signal["data"].ndim), key=lambda i: not signal["axes"][i]["navigate"])
     data = signal["data"].transpose(order)
     *n_frames, rows, cols = data.shape
     frames = _EmdFrames(path, (max(n_frames, default=1), rows, cols), data.dtype, index, order)
-    fields = _rosetta.calibration([signal["axes"][i] for i in order])
+    fields = rosetta.calibration([signal["axes"][i] for i in order])
     fields["provenance"] |= provenance | {"format": "EMD"}
-    return Image(pixels(frames), **fields)
+    return Image(as_pixels(frames), **fields)
 
 
-class _EmdFrames(Frames):
+class _EmdFrames(LazyFrames):
     """Frames of the dataset that is `index` in RosettaSciIO's order, its axes put in `order`."""
 
     def __init__(
@@ -63,4 +63,4 @@ class _EmdFrames(Frames):
 
 def _open(path: Path) -> list[dict[str, Any]]:
     # only images: decoding the spectra of a Velox file takes minutes
-    return _rosetta.signals(path, "emd", select_type="images")
+    return rosetta.signals(path, "emd", select_type="images")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,11 @@ from typing import Any
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io.frames import Frames, pixels
+from napari_lowdose_tem.io.formats import READABLE_SUFFIXES, read_file
+from napari_lowdose_tem.io.frames import LazyFrames, as_pixels
+from napari_lowdose_tem.io.names import natural_key
 
 _SAME = {".tiff": ".tif", ".dm4": ".dm3"}
-
-
-def natural(path: Path) -> list[str | int]:
-    """Sort key that puts frame 10 behind frame 9."""
-    parts = re.split(r"([0-9]+)", path.name.casefold())
-    # the digits are every second part; others, as in "a²", are text
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def frame_files(path: Path) -> list[Path]:
@@ -31,8 +25,6 @@ def frame_files(path: Path) -> list[Path]:
     ValueError
         For a folder without readable files, and for one with several kinds.
     """
-    from napari_lowdose_tem.io.reading import READABLE_SUFFIXES
-
     with os.scandir(path) as entries:
         names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
     # an EMI file only describes its SER, and a Zarr is no single frame
@@ -50,7 +42,7 @@ def frame_files(path: Path) -> list[Path]:
     if len(kinds) > 1:
         listing = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise ValueError(f"{path}: holds {listing}; keep one kind in the folder, or open a single file")
-    return sorted(files, key=natural)
+    return sorted(files, key=natural_key)
 
 
 def read_folder(path: Path) -> Image:
@@ -71,10 +63,8 @@ def read_folder(path: Path) -> Image:
     ValueError
         Naming the file that differs.
     """
-    from napari_lowdose_tem.io.reading import read
-
     files = frame_files(path)
-    first = read(files[0])
+    first = read_file(files[0])
     if first.is_stack:
         raise ValueError(f"{files[0]}: a stack of {first.n_frames} frames in a folder; open the file itself")
     # Uncompressed frames of one size in bytes are of one shape, so one of each size is opened here;
@@ -83,7 +73,7 @@ def read_folder(path: Path) -> Image:
     for file in files[1:]:
         if (size := file.stat().st_size) not in sizes:
             sizes.add(size)
-            _check_like(_kind(first), read(file), file)
+            _check_like(_kind(first), read_file(file), file)
     with os.scandir(path) as entries:
         ignored = sum(1 for _ in entries) - len(files)
     provenance = {
@@ -93,7 +83,7 @@ def read_folder(path: Path) -> Image:
         "last_frame": files[-1].name,
         "ignored_files": ignored,
     }
-    data = pixels(_Folder(path, files, first))
+    data = as_pixels(_FolderFrames(path, files, first))
     return first.with_data(data, provenance=provenance)
 
 
@@ -111,7 +101,7 @@ def _check_like(kind: dict[str, Any], image: Image, file: Path) -> None:
             )
 
 
-class _Folder(Frames):
+class _FolderFrames(LazyFrames):
     def __init__(self, path: Path, files: list[Path], first: Image) -> None:
         super().__init__(path, (len(files), *first.frame_shape), first.data.dtype)
         self._files = files
@@ -121,9 +111,7 @@ class _Folder(Frames):
         return self._files
 
     def _read_frame(self, handle: Any, index: int) -> npt.NDArray[Any]:
-        from napari_lowdose_tem.io.reading import read
-
-        image = read(handle[index])
+        image = read_file(handle[index])
         _check_like(self._kind, image, handle[index])
         frame: npt.NDArray[Any] = image.frames(0, 1)[0]
         return frame

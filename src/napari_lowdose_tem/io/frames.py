@@ -23,7 +23,7 @@ _MAX_CHUNKS = 1000
 _MAX_CHUNK_BYTES = 64_000_000
 
 
-class Frames(ABC):
+class LazyFrames(ABC):
     """A stack in a file, indexed like an array of shape (frames, rows, columns).
 
     The file is opened when first needed and kept open, behind a lock; a pickled copy opens it anew.
@@ -89,7 +89,7 @@ class Frames(ABC):
         self.__dict__.update(state, _handle=None, _lock=threading.Lock())
 
 
-class RawFrames(Frames):
+class RawFrames(LazyFrames):
     """Uncompressed frames at known places of a file.
 
     Read, not mapped: a file cut short or lost with its network drive under a memory map ends the process.
@@ -168,7 +168,7 @@ def stack_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
     return int(longer[0]) if longer else 1, int(shape[-2]), int(shape[-1])
 
 
-def evenly(offset: int, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> range:
+def even_offsets(offset: int, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> range:
     """Give the places of frames that follow each other without gaps [bytes]."""
     step = int(shape[1]) * int(shape[2]) * np.dtype(dtype).itemsize
     return range(int(offset), int(offset) + int(shape[0]) * step, step)
@@ -187,7 +187,7 @@ def headers_only() -> Iterator[None]:
         _headers_only.reset(token)
 
 
-def pixels(frames: Frames) -> npt.NDArray[Any] | da.Array:
+def as_pixels(frames: LazyFrames) -> npt.NDArray[Any] | da.Array:
     """Give a stack lazily and a single frame from memory."""
     if frames.shape[0] > 1 or _headers_only.get():
         return frames.dask()

@@ -1,32 +1,15 @@
-"""Any readable file or folder to an image."""
+"""Read any file or folder as an image."""
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io.errors import as_value_error
-
-_READERS = {
-    ".tif": "tiff.read_tiff",
-    ".tiff": "tiff.read_tiff",
-    ".btf": "tiff.read_tiff",
-    ".dm3": "dm.read_dm",
-    ".dm4": "dm.read_dm",
-    ".mrc": "mrc.read_mrc",
-    ".mrcs": "mrc.read_mrc",
-    ".ser": "ser.read_ser",
-    ".emi": "ser.read_emi",
-    ".emd": "emd.read_emd",
-    ".zarr": "zarr.read_zarr",
-}
-READABLE_SUFFIXES = tuple(_READERS)
-"""Endings of what `read` reads, in lower case; folders of numbered frames come on top."""
-
-_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+from napari_lowdose_tem.io.folder import frame_files, read_folder
+from napari_lowdose_tem.io.formats import check_readable, is_zarr, read_file, with_source
+from napari_lowdose_tem.io.frames import headers_only
 
 
 def read(path: str | Path) -> Image:
@@ -42,7 +25,7 @@ def read(path: str | Path) -> Image:
     Image
         Counts as stored, with the type of the file; calibration in nm, s and counts/e-. Stacks stay in their
         file until asked for. The provenance names source, format and reader; for a file written by this
-        package it holds what was stored there too, with the first source under ``origin``.
+        package it also holds what was stored there, with the first source under ``origin``.
 
     Raises
     ------
@@ -54,40 +37,41 @@ def read(path: str | Path) -> Image:
     path = Path(os.path.abspath(path))
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    reader = _reader(path)
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty; copy it again from where it was recorded")
+    if not _is_folder_of_frames(path):
+        return read_file(path)
     with as_value_error(path):
-        image = reader(path)
-        made = {"source": str(path), **{key: image.provenance[key] for key in ("format", "reader")}}
-        name = path.stem.removesuffix(".ome")
-        return image.with_data(image.data, name=name, provenance={**image.provenance, **made})
+        return with_source(read_folder(path), path)
 
 
 def can_read(path: str | Path) -> bool:
     """Tell from ending or folder content whether `read` would try; opens no file."""
+    path = Path(path)
     try:
-        _reader(Path(path))
+        if _is_folder_of_frames(path):
+            frame_files(path)
+        else:
+            check_readable(path)
     except (ValueError, OSError):
         return False
     return True
 
 
-def _reader(path: Path) -> Callable[[Path], Image]:
-    suffix = path.suffix.lower()
-    if path.is_dir() and suffix != ".zarr" and not any((path / name).exists() for name in _ZARR_FILES):
-        from napari_lowdose_tem.io.folder import frame_files, read_folder
+def read_shape(path: Path) -> tuple[int, ...]:
+    """Give the shape of the image in a file from its headers, without axes of length 1 [px].
 
-        frame_files(path)
-        return read_folder
-    if path.is_file() and suffix == ".zarr":
-        raise ValueError(f"{path}: a file, but a Zarr is a folder; open the folder, or unpack it")
-    if path.is_dir():
-        suffix = ".zarr"
-    if suffix not in _READERS:
-        raise ValueError(
-            f"{path}: cannot read {suffix or 'a file without ending'}; can read {' '.join(_READERS)}"
-        )
-    module, function = _READERS[suffix].split(".")
-    reader: Callable[[Path], Image] = getattr(importlib.import_module(f".{module}", __package__), function)
-    return reader
+    Raises
+    ------
+    ValueError
+        For what cannot be read.
+    """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        from napari_lowdose_tem.io.tiff import tiff_shape
+
+        return tiff_shape(path)
+    with headers_only():
+        image = read(path)
+    return image.frame_shape if image.n_frames == 1 else tuple(image.data.shape)
+
+
+def _is_folder_of_frames(path: Path) -> bool:
+    return path.is_dir() and not is_zarr(path)

@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_lowdose_tem import __version__
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io.folder import natural
-from napari_lowdose_tem.io.frames import RawFrames, pixels
+from napari_lowdose_tem.io.frames import RawFrames, as_pixels
+from napari_lowdose_tem.io.names import natural_key
 from napari_lowdose_tem.io.units import pixel_size_nm
 
 _IMAGES = 0x4122
@@ -52,7 +52,7 @@ def read_ser(path: Path) -> Image:
     size, note = pixel_size_nm(y_m, x_m, unit, unit)
     if note:
         provenance["pixel_size_note"] = note
-    return Image(pixels(frames), pixel_size_nm=size, provenance=provenance)
+    return Image(as_pixels(frames), pixel_size_nm=size, provenance=provenance)
 
 
 def read_emi(path: Path) -> Image:
@@ -63,7 +63,7 @@ def read_emi(path: Path) -> Image:
     path
         The EMI file; its series are ``NAME_1.ser``, ``NAME_2.ser`` … beside it.
     """
-    series = sorted(path.parent.glob(f"{_escape(path.stem)}_*.[sS][eE][rR]"), key=natural)
+    series = sorted(path.parent.glob(f"{_escape(path.stem)}_*.[sS][eE][rR]"), key=natural_key)
     if not series:
         raise ValueError(f"{path}: has no {path.stem}_1.ser beside it; copy both")
     image = read_ser(series[0])

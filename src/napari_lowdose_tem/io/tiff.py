@@ -1,17 +1,20 @@
-"""Read TIFF: DigitalMicrograph's, ImageJ's, OME's and plain ones."""
+"""Read and follow TIFF: DigitalMicrograph's, ImageJ's, OME's and plain files."""
 
 from __future__ import annotations
 
 import os
+import struct
+from array import array
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io.errors import as_value_error, quiet
-from napari_lowdose_tem.io.frames import NEEDS, Frames, RawFrames, evenly, pixels, stack_shape
+from napari_lowdose_tem.io.frames import NEEDS, LazyFrames, RawFrames, as_pixels, even_offsets, stack_shape
+from napari_lowdose_tem.io.growing import GrowingSingleFile
 from napari_lowdose_tem.io.tiff_calibration import calibration
 
 if TYPE_CHECKING:
@@ -51,14 +54,11 @@ def read_tiff(path: Path) -> Image:
             raise ValueError(
                 f"{path}: cut short or damaged: {log[0]}; copy it again from where it was recorded"
             )
-        fields = calibration(tif)
-        provenance = fields.pop("provenance") | {
-            "format": "OME-TIFF" if tif.is_ome else "TIFF",
-            "reader": f"tifffile {tifffile.__version__}",
-        }
+        fields = _image_fields(tif)
         if len(tif.series) > 1:
-            provenance["other_images"] = [f"{s.name or s.kind} {s.shape} {s.dtype}" for s in tif.series[1:]]
-    return Image(data, provenance=provenance, **fields)
+            others = [f"{s.name or s.kind} {s.shape} {s.dtype}" for s in tif.series[1:]]
+            fields["provenance"]["other_images"] = others
+    return Image(data, **fields)
 
 
 def tiff_shape(path: Path) -> tuple[int, ...]:
@@ -75,7 +75,60 @@ def tiff_shape(path: Path) -> tuple[int, ...]:
         return tuple(int(n) for n in tif.series[0].shape if n > 1)
 
 
-class _TiffPages(Frames):
+class GrowingTiff(GrowingSingleFile):
+    """Pages of a TIFF that grows.
+
+    Their chain is followed by hand: tifffile starts at the first page at every look, here a look reads only
+    what is new.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+
+        super().__init__(path)
+        with as_value_error(path), quiet("tifffile"):
+            self._tif = tifffile.TiffFile(path)
+        try:
+            with as_value_error(path), quiet("tifffile"):
+                self._fields = _image_fields(self._tif)
+        except BaseException:
+            self._tif.close()
+            raise
+        self._link_at = 8 if self._tif.is_bigtiff else 4  # place of the offset of the next page
+        self._offsets = array("Q")
+
+    def count(self) -> int:
+        """Count pages, the last one only when it did not just begin."""
+        has_settled = self._has_settled()
+        tiff = self._tif.tiff
+        with open(self.path, "rb") as file:
+            while True:
+                offset = _read_number(file, tiff.offsetformat, self._link_at)
+                n_tags = _read_number(file, tiff.tagnoformat, offset) if offset else 0
+                if not n_tags or offset in (*self._offsets[:1], *self._offsets[-1:]):
+                    break
+                self._offsets.append(offset)
+                self._link_at = offset + tiff.tagnosize + n_tags * tiff.tagsize
+        n_pages = len(self._offsets)
+        return n_pages if has_settled else max(0, n_pages - 1)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._tif.close()
+
+    def _read_frame(self, index: int) -> Image:
+        import tifffile
+
+        with quiet("tifffile"):
+            self._tif.filehandle.seek(self._offsets[index])
+            page = tifffile.TiffPage(self._tif, index)
+            _check_grey(self.path, page)
+            _check_inside(self.path, page)
+            frame = page.asarray()
+        return Image(frame.astype(frame.dtype.newbyteorder("="), copy=False), **self._fields)
+
+
+class _TiffPages(LazyFrames):
     """Frames that need decoding, a page each."""
 
     def _open(self) -> Any:
@@ -94,7 +147,7 @@ class _TiffPages(Frames):
 def _pixels(path: Path, series: Any, shape: tuple[int, int, int]) -> npt.NDArray[Any] | da.Array:
     if series.dataoffset is not None:
         stored = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
-        return pixels(RawFrames(path, shape, stored, evenly(series.dataoffset, shape, stored)))
+        return as_pixels(RawFrames(path, shape, stored, even_offsets(series.dataoffset, shape, stored)))
     for page in (series.keyframe, series[-1]):
         _check_inside(path, page)
     if len(series.pages) == shape[0] > 1:
@@ -106,15 +159,32 @@ def _pixels(path: Path, series: Any, shape: tuple[int, int, int]) -> npt.NDArray
 
 def _frame_stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
     """Give (frames, rows, columns), without the axes of length 1."""
-    if "S" in series.axes:
-        raise ValueError(
-            f"{path}: a colour image, axes {series.axes} of shape {series.shape}; colours are not counts: "
-            "convert it to grey first, or export the original"
-        )
+    _check_grey(path, series)
     shape = stack_shape(series.shape)
     if series.axes[-2:] != "YX" or shape is None:
         raise ValueError(f"{path}: axes {series.axes} of shape {series.shape}; {NEEDS}")
     return shape
+
+
+def _image_fields(tif: Any) -> dict[str, Any]:
+    """Give calibration and provenance of an open file as arguments of Image."""
+    import tifffile
+
+    fields = calibration(tif)
+    fields["provenance"] |= {
+        "format": "OME-TIFF" if tif.is_ome else "TIFF",
+        "reader": f"tifffile {tifffile.__version__}",
+    }
+    return fields
+
+
+def _check_grey(path: Path, part: Any) -> None:
+    """Raise if a page or series has colours."""
+    if "S" in part.axes:
+        raise ValueError(
+            f"{path}: a colour image, axes {part.axes} of shape {part.shape}; colours are not counts: "
+            "convert it to grey first, or export the original"
+        )
 
 
 def _check_inside(path: Path, page: Any) -> None:
@@ -128,3 +198,10 @@ def _check_inside(path: Path, page: Any) -> None:
             f"{path}: cut short: page {page.index} needs {max(ends, default=0):,} bytes, "
             f"the file has {size:,}; copy it again from where it was recorded"
         )
+
+
+def _read_number(file: BinaryIO, kind: str, place: int) -> int:
+    """Read one number; 0 beyond the end."""
+    file.seek(place)
+    data = file.read(struct.calcsize(kind))
+    return int(struct.unpack(kind, data)[0]) if len(data) == struct.calcsize(kind) else 0

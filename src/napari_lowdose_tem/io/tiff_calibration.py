@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
-from napari_lowdose_tem.io.private_tags import KEY, completed
+from napari_lowdose_tem.io.extra_metadata import KEY, with_extra_metadata
 from napari_lowdose_tem.io.units import length_nm, pixel_size_nm, time_s
 
 # A resolution in dots per inch or cm mostly is a printer's or a screen's: 72 dpi is 353 µm, 2,400 dpi is
@@ -86,7 +86,7 @@ def _ome(xml: str) -> tuple[dict[str, Any], str]:
     }
     for entry in root.iterfind(".//{*}MapAnnotation/{*}Value/{*}M"):
         if entry.get("K") == KEY:
-            fields = completed(fields, entry.text)
+            fields = with_extra_metadata(fields, entry.text)
     return fields, note
 
 
@@ -101,7 +101,7 @@ def _imagej(meta: dict[str, Any], tags: Any) -> tuple[dict[str, Any], str]:
     fields["frame_time_s"] = time_s(meta.get("finterval"), meta.get("tunit", "s"))
     if fields["frame_time_s"] is None and isinstance(fps := meta.get("fps"), int | float) and fps > 0:
         fields["frame_time_s"] = 1 / fps
-    return completed(fields, meta.get(KEY)), note
+    return with_extra_metadata(fields, meta.get(KEY)), note
 
 
 def _resolution(tags: Any) -> tuple[dict[str, Any], str]:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io.private_tags import KEY, to_store
+from napari_lowdose_tem.io.extra_metadata import KEY, extra_metadata
 
 # classic TIFF ends at 4 GB, of which pages and descriptions take a part
 _CLASSIC_BYTES = 2**32 - 2**26
 _BYTES_PER_PAGE = 512
-
-_OME_TYPES = {"float32": "float", "float64": "double"} | {
-    name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32")
-}
 
 
 class TiffStore:
@@ -30,6 +26,7 @@ class TiffStore:
     OSError, whereas in a memory map it would end the process.
     """
 
+    LEAST_COMPRESSED = 1.0
     data = None
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> None:
@@ -63,6 +60,11 @@ class TiffStore:
                 returnoffset=True,
             )
         return cls(path, shape, dtype, offset)
+
+    @classmethod
+    def check_replaces_folder(cls, path: Path) -> None:
+        """Raise: a rename puts no file in the place of a folder."""
+        raise ValueError(f"{path}: is a folder, which a TIFF file does not replace; choose another name")
 
     @property
     def state(self) -> dict[str, Any]:
@@ -111,37 +113,28 @@ def _imagej_text(shape: tuple[int, ...], like: Image) -> str:
         lines += ["unit=nm"]
     if like.frame_time_s:
         lines += [f"finterval={like.frame_time_s!r}", "tunit=s"]
-    return "\n".join([*lines, f"{KEY}={json.dumps(to_store(like), allow_nan=False)}", ""])
+    return "\n".join([*lines, f"{KEY}={json.dumps(extra_metadata(like), allow_nan=False)}", ""])
 
 
 def _ome_xml(shape: tuple[int, ...], dtype: np.dtype[Any], like: Image) -> str:
     """Give OME-XML, with gain and provenance as a key and value annotation."""
-    n_frames = shape[0] if len(shape) == 3 else 1
-    if dtype.name not in _OME_TYPES:
-        raise ValueError(f"OME-TIFF has no {dtype.name} pixels; write .tif or .zarr")
-    sizes = {"SizeX": shape[-1], "SizeY": shape[-2], "SizeZ": 1, "SizeC": 1, "SizeT": n_frames}
-    calibration: dict[str, object] = {}
+    import tifffile
+
+    stored = json.dumps(extra_metadata(like), allow_nan=False)
+    metadata: dict[str, Any] = {"Name": like.name}
+    metadata["MapAnnotation"] = {"Namespace": KEY, "Value": {KEY: stored}}
     if like.pixel_size_nm:
         row, col = like.pixel_size_nm
-        calibration |= {"PhysicalSizeX": col, "PhysicalSizeXUnit": "nm"}
-        calibration |= {"PhysicalSizeY": row, "PhysicalSizeYUnit": "nm"}
+        metadata |= {"PhysicalSizeX": col, "PhysicalSizeXUnit": "nm"}
+        metadata |= {"PhysicalSizeY": row, "PhysicalSizeYUnit": "nm"}
     if like.frame_time_s:
-        calibration |= {"TimeIncrement": like.frame_time_s, "TimeIncrementUnit": "s"}
-    attributes = "".join(f" {key}={quoteattr(str(value))}" for key, value in (sizes | calibration).items())
-    schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-    stored = (
-        quoteattr(json.dumps(to_store(like), allow_nan=False))[1:-1].replace("<", "&lt;").replace(">", "&gt;")
-    )
-    text = (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        f'<OME xmlns="{schema}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
-        f'xsi:schemaLocation="{schema} {schema}/ome.xsd">'
-        f'<Image ID="Image:0" Name={quoteattr(like.name)}>'
-        f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="{_OME_TYPES[dtype.name]}"{attributes}>'
-        '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
-        f'<TiffData IFD="0" PlaneCount="{n_frames}"/>'
-        '</Pixels><AnnotationRef ID="Annotation:0"/></Image>'
-        f'<StructuredAnnotations><MapAnnotation ID="Annotation:0" Namespace="{KEY}">'
-        f'<Value><M K="{KEY}">{stored}</M></Value></MapAnnotation></StructuredAnnotations></OME>'
-    )
-    return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
+        metadata |= {"TimeIncrement": like.frame_time_s, "TimeIncrementUnit": "s"}
+    # from the content, so that equal outputs are equal files
+    identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{shape} {dtype} {metadata}")
+    xml = tifffile.OmeXml(Creator="napari-lowdose-tem", UUID=str(identity))
+    pages = (shape[0] if len(shape) == 3 else 1, 1, 1, *shape[-2:], 1)
+    try:
+        xml.addimage(dtype, shape, pages, axes="TYX"[-len(shape) :], **metadata)
+    except tifffile.OmeXmlError as err:
+        raise ValueError(f"OME-TIFF has no {dtype.name} pixels; write .tif or .zarr") from err
+    return str(xml.tostring(declaration=True)).encode("ascii", "xmlcharrefreplace").decode("ascii")

@@ -1,7 +1,10 @@
-"""Write OME-Zarr frame by frame."""
+"""Write OME-Zarr frame by frame, of known length or growing."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.io.extra_metadata import KEY, extra_metadata
 from napari_lowdose_tem.io.frames import dask_stack
-from napari_lowdose_tem.io.private_tags import KEY, to_store
+from napari_lowdose_tem.io.output import partial_path, replacing
 
 _MAX_CHUNK_BYTES = 16_000_000
+_LONGER_THAN_ANY = 2**31 - 1  # frames
+# names at the top of a store: metadata, chunks of Zarr 3, metadata of bioformats2raw
+_METADATA_FILES = (".zgroup", ".zattrs", ".zarray", "zarr.json")
+_OTHER_NAMES = {"zarr.json", "c", "OME"}
 
 
 class ZarrStore:
@@ -22,6 +30,8 @@ class ZarrStore:
     come in any order. A frame is a chunk (large ones are cut into tiles). Blosc with LZ4 and byte shuffling
     costs least of what was measured: 2.6 ms to write and read 512 x 512 noisy float32, Zstandard 5 ms.
     """
+
+    LEAST_COMPRESSED = 0.25  # noisy float frames compress to about 3/4, outputs of a network further
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         import zarr
@@ -50,6 +60,25 @@ class ZarrStore:
         )
         group.attrs.update(_attributes(len(shape), like))
         return cls(path, shape, dtype)
+
+    @classmethod
+    def check_replaces_folder(cls, path: Path) -> None:
+        """Raise unless a folder is a Zarr store that holds nothing else.
+
+        Raises
+        ------
+        ValueError
+            Naming what it holds besides.
+        """
+        if not any((path / name).is_file() for name in _METADATA_FILES):
+            raise ValueError(
+                f"{path}: is a folder but no Zarr store, and is not replaced; choose another name"
+            )
+        if foreign := sorted(entry.name for entry in path.iterdir() if not _belongs_to_store(entry)):
+            raise ValueError(
+                f"{path}: holds {', '.join(foreign[:3])}{' …' * (len(foreign) > 3)} besides a Zarr store, "
+                "and is not replaced; move that elsewhere or choose another name"
+            )
 
     @property
     def state(self) -> dict[str, Any]:
@@ -90,6 +119,88 @@ class ZarrStore:
         """Nothing is held open."""
 
 
+def open_partial_zarr(path: Path, shape: tuple[int, ...]) -> ZarrStore:
+    """Open the incomplete output that `open_writer` laid out in another process, to write frames into it.
+
+    Parameters
+    ----------
+    path
+        The output's final name.
+    shape
+        Its shape, (frames, rows, columns) or (rows, columns).
+
+    Raises
+    ------
+    ValueError
+        When it cannot be written from here.
+    """
+    partial = partial_path(path)
+    if not os.access(partial / "0", os.W_OK):
+        raise ValueError(f"{partial}: cannot be written there; choose a disk that all workers see")
+    return ZarrStore(partial, shape, np.dtype("f4"))
+
+
+class ZarrAppender:
+    """An OME-Zarr of float32 frames that grows, each frame whole before it is counted.
+
+    Whoever finds the store can read it: it comes to its place with its first frame in it, and the array
+    becomes longer after the chunks of a frame are written. `zarr.Array.append` does it the other way round,
+    and `zarr.Array.resize` does not replace the metadata in one step before zarr 3.1 and lists all chunks
+    when an array becomes shorter; hence the length is written here.
+
+    Parameters
+    ----------
+    path
+        The store; made by the first `write` if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._array: Any = None
+        self.count = 0
+
+    def open(self, count: int) -> int:
+        """Open a store that is there and leave at most `count` frames in it; gives their number."""
+        import zarr
+
+        array = zarr.open_array(self._path / "0", mode="r+")
+        # written through an array longer than any series; others see the length on the disk
+        longer = array.metadata.update_shape((_LONGER_THAN_ANY, *array.shape[1:]))
+        self._array = zarr.Array(zarr.AsyncArray(longer, array.store_path))
+        self._set_count(min(count, array.shape[0]))
+        return self.count
+
+    def write(self, index: int, frame: Image) -> None:
+        """Write a frame after the last, or the last one again; the first brings the calibration."""
+        if self._array is None:
+            self._create(frame)
+            return
+        self._array[index] = frame.data
+        self._set_count(index + 1)
+
+    def _create(self, frame: Image) -> None:
+        partial = partial_path(self._path)
+        store = ZarrStore.create(partial, self._path, (1, *frame.frame_shape), np.dtype("f4"), frame)
+        store.write(0, np.asarray(frame.data)[np.newaxis])
+        os.rename(partial, self._path)
+        self.open(1)
+
+    def _set_count(self, count: int) -> None:
+        path = self._path / "0" / ".zarray"
+        meta = json.loads(path.read_text())
+        meta["shape"][0] = count
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(meta))
+        self.count = count
+
+
+def _belongs_to_store(entry: Path) -> bool:
+    """Tell whether a store's top level may hold this: metadata, chunks, arrays and groups, hidden files."""
+    if entry.name.startswith(".") or entry.name in _OTHER_NAMES or re.fullmatch(r"\d+(\.\d+)*", entry.name):
+        return True
+    return any((entry / name).is_file() for name in _METADATA_FILES)
+
+
 def _tile(rows: int, cols: int, itemsize: int) -> tuple[int, int]:
     """Halve the longer side until a chunk is small enough to compress and show quickly."""
     while rows * cols * itemsize > _MAX_CHUNK_BYTES:
@@ -105,4 +216,4 @@ def _attributes(ndim: int, like: Image) -> dict[str, Any]:
     scale = [like.frame_time_s or 1.0, row, col]
     dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale[-ndim:]}]}
     multiscale = {"version": "0.4", "name": like.name, "axes": axes[-ndim:], "datasets": [dataset]}
-    return {"multiscales": [multiscale], KEY: to_store(like)}
+    return {"multiscales": [multiscale], KEY: extra_metadata(like)}

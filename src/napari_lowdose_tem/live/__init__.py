@@ -9,7 +9,7 @@ Imports torch only when it runs.
 from napari_lowdose_tem.live.folder import FolderSource
 from napari_lowdose_tem.live.growing_file import GrowingSource
 from napari_lowdose_tem.live.pipeline import LiveConfig, LiveStep, iter_live, open_source
-from napari_lowdose_tem.live.process import iter_live_apart
+from napari_lowdose_tem.live.process import iter_live_in_process
 from napari_lowdose_tem.live.replay import ReplaySource
 from napari_lowdose_tem.live.source import Arrival, Passed, Skipped, Source, Wait
 
@@ -25,6 +25,6 @@ __all__ = [
     "Source",
     "Wait",
     "iter_live",
-    "iter_live_apart",
+    "iter_live_in_process",
     "open_source",
 ]

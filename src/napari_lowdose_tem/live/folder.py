@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_lowdose_tem.io import READABLE_SUFFIXES, read
-from napari_lowdose_tem.io.folder import natural
+from napari_lowdose_tem.io import READABLE_SUFFIXES, natural_key, read
 from napari_lowdose_tem.live.source import Arrival, Event, Passed, Skipped, Wait
 
 POLL_S = 0.05
@@ -21,7 +20,7 @@ _COMPANIONS = (".emi",)  # describe the file of their name
 
 
 @dataclass
-class _Look:
+class _SeenFile:
     """A file as it was last seen."""
 
     size_bytes: int
@@ -66,7 +65,7 @@ class FolderSource:
             )
         self._poll_s, self._patience_s = poll_s, patience_s
         self._ignored = {p.name for p in map(Path, ignore) if Path(os.path.abspath(p)).parent == self._folder}
-        self._looks: dict[str, _Look] = {}
+        self._looks: dict[str, _SeenFile] = {}
         self._handled: set[str] = set()
         self._newest: tuple[str, int, int] | None = None
 
@@ -114,11 +113,11 @@ class FolderSource:
         if not first - self._handled:
             names = first
         else:
-            last = max((natural(Path(name)) for name in first if _is_frame(name)), default=[])
+            last = max((natural_key(Path(name)) for name in first if _is_frame(name)), default=[])
             names = {
                 name
                 for name in self._names()
-                if name in first or not _is_frame(name) or natural(Path(name)) <= last
+                if name in first or not _is_frame(name) or natural_key(Path(name)) <= last
             }
         # what left the folder may come again
         self._handled &= names
@@ -126,7 +125,7 @@ class FolderSource:
         if newest_only and self._newest is not None and self._is_overwritten():
             self._handled.discard(self._newest[0])
         new = [name for name in names if name not in self._handled]
-        return sorted(new, key=lambda name: natural(Path(name)))
+        return sorted(new, key=lambda name: natural_key(Path(name)))
 
     def _names(self) -> set[str]:
         with os.scandir(self._folder) as entries:
@@ -156,7 +155,7 @@ class FolderSource:
             if name.lower().endswith(_COMPANIONS):
                 self._handled.add(name)
                 continue
-            look = self._looks.setdefault(name, _Look(0, 0, now_s))
+            look = self._looks.setdefault(name, _SeenFile(0, 0, now_s))
             if now_s - look.since_s >= self._patience_s:
                 self._end(name)
                 kind = Path(name).suffix.lower()
@@ -183,7 +182,7 @@ class FolderSource:
                 yield found
                 return
 
-    def _look(self, name: str) -> _Look | None:
+    def _look(self, name: str) -> _SeenFile | None:
         """Note size and time of a file; None when it is gone."""
         try:
             stat = os.stat(self._folder / name)
@@ -195,7 +194,7 @@ class FolderSource:
         else:
             # a new name or new rights after the last byte was written; Windows has no such time
             was_renamed = os.name == "posix" and stat.st_ctime_ns > stat.st_mtime_ns
-            look = _Look(stat.st_size, stat.st_mtime_ns, time.monotonic(), was_renamed)
+            look = _SeenFile(stat.st_size, stat.st_mtime_ns, time.monotonic(), was_renamed)
             self._looks[name] = look
         return look
 

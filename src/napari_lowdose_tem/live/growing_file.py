@@ -7,8 +7,8 @@ import time
 from collections.abc import Generator, Iterator, Set
 from pathlib import Path
 
+from napari_lowdose_tem.io import GrowingFile, check_growing, image_name, open_growing
 from napari_lowdose_tem.live.folder import PATIENCE_S, POLL_S
-from napari_lowdose_tem.live.growth import Growth, open_growth
 from napari_lowdose_tem.live.replay import frame_name
 from napari_lowdose_tem.live.source import Arrival, Event, Passed, Skipped, Wait
 
@@ -32,13 +32,13 @@ class GrowingSource:
 
     def __init__(self, path: str | Path, *, poll_s: float = POLL_S, patience_s: float = PATIENCE_S) -> None:
         self._path = Path(os.path.abspath(path))
-        self._open = open_growth(self._path)
+        check_growing(self._path)
         self._poll_s, self._patience_s = poll_s, patience_s
 
     @property
     def name(self) -> str:
         """Name of the file without ending."""
-        return self._path.stem.removesuffix(".ome")
+        return image_name(self._path)
 
     @property
     def path(self) -> str:
@@ -54,32 +54,32 @@ class GrowingSource:
             When the file becomes shorter and all its frames are wanted.
         """
         while True:
-            growth = yield from self._iter_until_open()
+            growing = yield from self._iter_until_open()
             try:
-                yield from self._iter_growth(growth, newest_only, done)
+                yield from self._iter_frames(growing, newest_only, done)
             finally:
-                growth.close()
+                growing.close()
             if not newest_only:
                 raise ValueError(
                     f"{self._path}: was begun anew while it was followed; start again with another output"
                 )
 
-    def _iter_until_open(self) -> Generator[Event, None, Growth]:
+    def _iter_until_open(self) -> Generator[Event, None, GrowingFile]:
         """Wait for the file; what is wrong with it is said once."""
         start_s, told = time.monotonic(), False
         while True:
             if self._path.exists():
                 try:
-                    return self._open(self._path)
+                    return open_growing(self._path)
                 except (ValueError, OSError) as err:
                     if not told and time.monotonic() - start_s > self._patience_s:
                         told = True
                         yield Skipped(self._path.name, f"no frame yet: {' '.join(str(err).split())}")
             yield Wait(self._poll_s)
 
-    def _iter_growth(self, growth: Growth, newest_only: bool, done: Set[str]) -> Iterator[Event]:
+    def _iter_frames(self, growing: GrowingFile, newest_only: bool, done: Set[str]) -> Iterator[Event]:
         """Tell of the frames until the file is another one."""
-        count = growth.count()
+        count = growing.count()
         index = max(0, count - 1) if newest_only else 0
         since_s = time.monotonic()
         while True:
@@ -88,7 +88,7 @@ class GrowingSource:
                     yield Passed(count - 1 - index)
                     index = count - 1
                 if frame_name(index) not in done:
-                    found = self._take(growth, index, since_s)
+                    found = self._take(growing, index, since_s)
                     if found is None:
                         break
                     yield found
@@ -96,16 +96,16 @@ class GrowingSource:
                 if newest_only:
                     break
             yield Wait(self._poll_s)
-            if growth.is_replaced():
+            if growing.is_replaced():
                 return
-            before, count = count, growth.count()
+            before, count = count, growing.count()
             if count != before:
                 since_s = time.monotonic()
 
-    def _take(self, growth: Growth, index: int, since_s: float) -> Arrival | Skipped | None:
+    def _take(self, growing: GrowingFile, index: int, since_s: float) -> Arrival | Skipped | None:
         """Read a frame; None when it has to wait."""
         try:
-            image = growth.frame(index)
+            image = growing.frame(index)
         except (ValueError, OSError) as err:
             if time.monotonic() - since_s < self._patience_s:
                 return None

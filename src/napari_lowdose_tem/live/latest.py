@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from napari_lowdose_tem.live.pipeline import LiveStep
 
 
-class Newest:
+class LatestStep:
     """Holds the newest report until it is looked at, so that none pile up before a slow display."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ _SIZE = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, eq=False)
-class Ended:
+class RunEnded:
     """The last message: nothing more comes, and what it failed with."""
 
     error: Exception | None = None

@@ -16,10 +16,10 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.live.average import RecursiveAverage
 from napari_lowdose_tem.live.folder import FolderSource
 from napari_lowdose_tem.live.growing_file import GrowingSource
-from napari_lowdose_tem.live.level import LEVELS, Level
 from napari_lowdose_tem.live.rates import Rates
-from napari_lowdose_tem.live.reader import Pump, Tally
+from napari_lowdose_tem.live.reader import ReadCounts, SourceReader
 from napari_lowdose_tem.live.save import LiveOutput, open_output
+from napari_lowdose_tem.live.scaling import LEVELS, SeriesScaling
 from napari_lowdose_tem.live.source import Arrival, Skipped, Source
 from napari_lowdose_tem.network.model_file import DEFAULT_MODEL
 
@@ -158,8 +158,9 @@ def iter_live(config: LiveConfig) -> Generator[LiveStep, None, None]:
         if config.output is not None:
             output = open_output(config.output, _job(config, engine), config.resume)
             stack.callback(output.close)
-        pump = stack.enter_context(Pump(config.source, not config.save_all, output.done if output else set()))
-        run = _Run(config, engine, pump, output)
+        done = output.done if output else set()
+        reader = stack.enter_context(SourceReader(config.source, not config.save_all, done))
+        run = _Run(config, engine, reader, output)
         stack.callback(run.close)
         yield from run.iter_steps()
 
@@ -179,9 +180,11 @@ def _job(config: LiveConfig, engine: Engine) -> dict[str, Any]:
 class _Run:
     """One live enhancement."""
 
-    def __init__(self, config: LiveConfig, engine: Engine, pump: Pump, output: LiveOutput | None) -> None:
-        self._config, self._engine, self._pump, self._output = config, engine, pump, output
-        self._level = Level(
+    def __init__(
+        self, config: LiveConfig, engine: Engine, reader: SourceReader, output: LiveOutput | None
+    ) -> None:
+        self._config, self._engine, self._reader, self._output = config, engine, reader, output
+        self._level = SeriesScaling(
             engine.model.info.recipe,
             each=config.level == "frame",
             follow=output is None,
@@ -206,12 +209,12 @@ class _Run:
         """Take frames until there are no more or it is stopped."""
         idle_since_s = time.monotonic()
         while not self._config.is_stopped():
-            arrival = self._pump.take(_HEARTBEAT_S)
+            arrival = self._reader.take(_HEARTBEAT_S)
             now_s = time.monotonic()
             if arrival is not None:
                 yield from self._iter_frame(arrival)
                 idle_since_s = now_s = time.monotonic()
-            elif self._pump.has_ended or now_s - idle_since_s > (self._config.until_idle_s or math.inf):
+            elif self._reader.has_ended or now_s - idle_since_s > (self._config.until_idle_s or math.inf):
                 break
             if now_s - self._reported_s >= self._config.report_every_s:
                 yield self._report(now_s)
@@ -229,12 +232,12 @@ class _Run:
         if self._output is not None and self._shape not in (None, image.frame_shape):
             rows, cols = image.frame_shape
             reason = f"{rows} × {cols} px, the frames saved have {self._shape[0]} × {self._shape[1]} px"
-            self._pump.refuse(Skipped(arrival.name, reason))
+            self._reader.refuse(Skipped(arrival.name, reason))
             return
         self._shape = image.frame_shape
         of_raw = self._config.average_of == "raw"
         counts = self._average.add(image.data, arrival.recorded_s) if of_raw else image.data
-        scaling = self._level.of(counts)
+        scaling = self._level.scaling_for(counts)
         pixels = yield from self._engine.iter_enhance(counts[None], scaling, lambda share: self._counts())
         enhanced = pixels[0] if of_raw else self._average.add(pixels[0], arrival.recorded_s)
         now_s = time.monotonic()
@@ -274,7 +277,7 @@ class _Run:
         return replace(step, name=newest[0], raw=newest[1], output=newest[2])
 
     def _counts(self) -> LiveStep:
-        tally: Tally = self._pump.tally
+        tally: ReadCounts = self._reader.tally
         now_s = self._told_s = time.monotonic()
         p50, p99 = self._rates.latency_ms()
         return LiveStep(

@@ -14,7 +14,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import IO, cast
 
-from napari_lowdose_tem.live.messages import Ended, pack, receive, send
+from napari_lowdose_tem.live.messages import RunEnded, pack, receive, send
 from napari_lowdose_tem.live.pipeline import LiveConfig, LiveStep
 
 _HEARTBEAT_S = 0.1
@@ -23,7 +23,7 @@ _KILLED = 9
 _NICENESS = 19  # the viewer and the camera program come first
 
 
-def iter_live_apart(config: LiveConfig) -> Generator[LiveStep, None, None]:
+def iter_live_in_process(config: LiveConfig) -> Generator[LiveStep, None, None]:
     """Enhance frames as `pipeline.iter_live` does, in another process of lower priority.
 
     A report that is not asked for in time is replaced by the next, and holds up nothing. Closing the iterator
@@ -34,7 +34,7 @@ def iter_live_apart(config: LiveConfig) -> Generator[LiveStep, None, None]:
     ValueError, OSError
         As `iter_live` does, and when the process was ended from outside.
     """
-    child = _Child(config)
+    child = _LiveProcess(config)
     last = LiveStep(note="loading the model")
     try:
         yield last
@@ -42,7 +42,7 @@ def iter_live_apart(config: LiveConfig) -> Generator[LiveStep, None, None]:
             if config.is_stopped():
                 child.stop()
             message = child.take(_HEARTBEAT_S)
-            if isinstance(message, Ended):
+            if isinstance(message, RunEnded):
                 if message.error is not None:
                     raise message.error
                 return
@@ -53,7 +53,7 @@ def iter_live_apart(config: LiveConfig) -> Generator[LiveStep, None, None]:
         child.close()
 
 
-class _Child:
+class _LiveProcess:
     """The process, and a thread that listens to it."""
 
     def __init__(self, config: LiveConfig) -> None:
@@ -69,7 +69,7 @@ class _Child:
             bufsize=0,
             creationflags=_WINDOWS_FLAGS,
         )
-        self._messages: queue.Queue[LiveStep | Ended] = queue.Queue(1)
+        self._messages: queue.Queue[LiveStep | RunEnded] = queue.Queue(1)
         self._hangs = False
         self._is_ready = False  # before, it has nothing open that would have to be closed
         self._stopped_s: float | None = None
@@ -78,7 +78,7 @@ class _Child:
         )
         self._listener.start()
 
-    def take(self, timeout_s: float) -> LiveStep | Ended | None:
+    def take(self, timeout_s: float) -> LiveStep | RunEnded | None:
         """Take the next message; None when none comes in time."""
         if self._stopped_s is not None and time.monotonic() - self._stopped_s > _LONGEST_END_S:
             self._hangs = True
@@ -116,16 +116,16 @@ class _Child:
             cast("IO[bytes]", pipe).close()
 
     def _listen(self, order: list[bytes | memoryview]) -> None:
-        """Pass on its messages; the last one is always `Ended`."""
+        """Pass on its messages; the last one is always `RunEnded`."""
         pipe = cast("IO[bytes]", self._process.stdout)
-        message: LiveStep | Ended | None = None
+        message: LiveStep | RunEnded | None = None
         try:
             send(cast("IO[bytes]", self._process.stdin), order)
-            while not isinstance(message, Ended):
+            while not isinstance(message, RunEnded):
                 message = receive(pipe)
                 self._messages.put(message)
         except (OSError, EOFError):
-            self._messages.put(Ended(self._why_gone()))
+            self._messages.put(RunEnded(self._why_gone()))
 
     def _why_gone(self) -> Exception | None:
         status = self._process.wait()

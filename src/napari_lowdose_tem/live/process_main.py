@@ -11,8 +11,8 @@ import traceback
 from dataclasses import replace
 from typing import IO
 
-from napari_lowdose_tem.live.latest import Newest
-from napari_lowdose_tem.live.messages import Ended, pack, receive, send
+from napari_lowdose_tem.live.latest import LatestStep
+from napari_lowdose_tem.live.messages import RunEnded, pack, receive, send
 from napari_lowdose_tem.live.pipeline import LiveStep, iter_live
 
 _LAST_WORDS_S = 20.0
@@ -26,7 +26,7 @@ def main(niceness: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who tells us
     if hasattr(os, "nice"):
         os.nice(niceness)
-    stop, newest, has_ended = threading.Event(), Newest(), threading.Event()
+    stop, newest, has_ended = threading.Event(), LatestStep(), threading.Event()
     config = receive(orders)
     threading.Thread(target=_wait_for_stop, args=(orders, stop), daemon=True).start()
     sender = threading.Thread(target=_send_newest, args=(reports, newest, has_ended))
@@ -43,7 +43,7 @@ def main(niceness: int) -> None:
     has_ended.set()
     sender.join()
     try:
-        send(reports, pack(Ended(error)))
+        send(reports, pack(RunEnded(error)))
     except OSError:
         pass  # nobody listens
 
@@ -56,7 +56,7 @@ def _wait_for_stop(orders: IO[bytes], stop: threading.Event) -> None:
     os._exit(1)
 
 
-def _send_newest(reports: IO[bytes], newest: Newest, has_ended: threading.Event) -> None:
+def _send_newest(reports: IO[bytes], newest: LatestStep, has_ended: threading.Event) -> None:
     """Send the newest report whenever the pipe is free; a slow viewer holds up nothing but this."""
     try:
         while True:

@@ -15,7 +15,7 @@ _MOST_SKIPPED = 100
 
 
 @dataclass(frozen=True)
-class Tally:
+class ReadCounts:
     """What came and what became of it: arrived = taken + dropped + waiting."""
 
     arrived: int = 0
@@ -26,7 +26,7 @@ class Tally:
     skipped: tuple[Skipped, ...] = ()
 
 
-class Pump:
+class SourceReader:
     """Reads frames ahead. Use as a context manager.
 
     Parameters
@@ -54,7 +54,7 @@ class Pump:
         self._skipped: deque[Skipped] = deque(maxlen=_MOST_SKIPPED)
         self._thread = threading.Thread(target=self._run, name="live-source", daemon=True)
 
-    def __enter__(self) -> Pump:
+    def __enter__(self) -> SourceReader:
         """Start reading."""
         self._thread.start()
         return self
@@ -75,10 +75,10 @@ class Pump:
             return self._has_ended and not self._queue
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> ReadCounts:
         """What came so far."""
         with self._changed:
-            return Tally(
+            return ReadCounts(
                 self._arrived,
                 self._taken,
                 self._dropped,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 import os
 from abc import ABC, abstractmethod
@@ -13,16 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-import numpy as np
-
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io import READABLE_SUFFIXES, write
-from napari_lowdose_tem.io.output import replacing, write_text
-from napari_lowdose_tem.io.zarr_store import ZarrStore
+from napari_lowdose_tem.io import (
+    READABLE_SUFFIXES,
+    OutputLock,
+    ZarrAppender,
+    disk_full_explained,
+    write,
+    write_text,
+)
 from napari_lowdose_tem.network.scaling import Scaling
 
 _COLUMNS = ("frame", "source", "saved", "latency_ms")
-_ENDLESS = 2**31 - 1  # frames no series has
 
 
 class LiveOutput(ABC):
@@ -43,8 +44,6 @@ class LiveOutput(ABC):
     """
 
     def __init__(self, path: Path, table: Path, job: Mapping[str, Any], resume: bool) -> None:
-        from filelock import FileLock, Timeout
-
         self.path, self._table, self._job_file = path, table, table.with_suffix(".json")
         self._job = json.loads(json.dumps(job))
         self._file: TextIO | None = None
@@ -55,11 +54,7 @@ class LiveOutput(ABC):
         self.count = 0
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
-        self._lock = FileLock(path.with_name(f"{path.name}.lock"), thread_local=False)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"{path}: another run is writing it; choose another name") from None
+        self._lock = OutputLock(path)
         try:
             if self._exists():
                 self._go_on(resume)
@@ -75,18 +70,12 @@ class LiveOutput(ABC):
         OSError
             When the disk is full.
         """
-        try:
+        with disk_full_explained(self.path, lambda: f"{self.count} frames"):
             if self._file is None:
                 self._start(image, scaling)
             self._write(name, image)
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             self._add_line(self.count, name, now, round(1000 * latency_s, 2))
-        except OSError as err:
-            if err.errno not in (errno.ENOSPC, errno.EFBIG):
-                raise
-            raise OSError(
-                err.errno, f"{self.path}: the disk is full after {self.count} frames; make room and resume"
-            ) from err
         self.count += 1
         self._is_torn = False
 
@@ -94,9 +83,7 @@ class LiveOutput(ABC):
         """Stop; what is written stays."""
         if self._file is not None:
             self._file.close()
-        if self._lock.is_locked:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            self._lock.release()
+        self._lock.release()
 
     @abstractmethod
     def _exists(self) -> bool: ...
@@ -147,46 +134,23 @@ class LiveOutput(ABC):
 
 
 class ZarrOutput(LiveOutput):
-    """An OME-Zarr that grows: a frame's chunk is written before the array becomes longer by it.
-
-    It comes to its place with its first frame in it, so that whoever finds it can read it.
-    """
+    """An OME-Zarr that others can read while it grows."""
 
     def __init__(self, path: Path, job: Mapping[str, Any], resume: bool) -> None:
-        self._array: Any = None
+        self._zarr = ZarrAppender(path)
         super().__init__(path, path.with_name(f"{path.name}.frames.csv"), job, resume)
 
     def _exists(self) -> bool:
         return self.path.exists()
 
     def _create(self, like: Image) -> None:
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        store = ZarrStore.create(partial, self.path, (1, *like.frame_shape), np.dtype("f4"), like)
-        store.write(0, like.data[np.newaxis])
-        os.rename(partial, self.path)
-        self._open(1)
+        """Nothing: the first frame makes it."""
 
     def _open(self, count: int) -> int:
-        import zarr
-
-        array = zarr.open_array(self.path / "0", mode="r+")
-        count = min(count, array.shape[0])
-        # of a length it never gets; what others see is the length on the disk
-        endless = array.metadata.update_shape((_ENDLESS, *array.shape[1:]))
-        self._array = zarr.Array(zarr.AsyncArray(endless, array.store_path))
-        self._set_length(count)
-        return count
+        return self._zarr.open(count)
 
     def _write(self, name: str, image: Image) -> None:
-        self._array[self.count] = image.data
-        self._set_length(self.count + 1)
-
-    def _set_length(self, count: int) -> None:
-        path = self.path / "0" / ".zarray"
-        meta = json.loads(path.read_text())
-        meta["shape"][0] = count
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(meta))
+        self._zarr.write(self.count, image)
 
 
 class FolderOutput(LiveOutput):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_lowdose_tem.io import read
-from napari_lowdose_tem.io.frames import headers_only
-from napari_lowdose_tem.io.tiff import tiff_shape
+from napari_lowdose_tem.io import read_shape
 
 Shape = tuple[int, int]
 Region = tuple[int, int, int, int]
@@ -53,16 +51,10 @@ def frame_shape(path: Path) -> Shape:
     ValueError
         For a stack, and for what cannot be read.
     """
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        shape = tiff_shape(path)
-        if len(shape) != 2:
-            raise ValueError(f"{path}: {len(shape)} axes of shape {shape}; needs a single frame")
-        return shape[0], shape[1]
-    with headers_only():
-        image = read(path)
-    if image.n_frames > 1:
-        raise ValueError(f"{path}: a stack of {image.n_frames} frames; needs a single frame")
-    return image.frame_shape
+    shape = read_shape(path)
+    if len(shape) != 2:
+        raise ValueError(f"{path}: {len(shape)} axes of shape {shape}; needs a single frame")
+    return shape[0], shape[1]
 
 
 def find_factor(hde: Path, hde_shape: Shape, lde: str, lde_shape: Shape) -> int:

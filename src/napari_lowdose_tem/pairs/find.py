@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from napari_lowdose_tem.io import READABLE_SUFFIXES
-from napari_lowdose_tem.io.folder import natural
-from napari_lowdose_tem.io.tiff import tiff_shape
+from napari_lowdose_tem.io import READABLE_SUFFIXES, natural_key, read_shape
 from napari_lowdose_tem.pairs import named, tables
 from napari_lowdose_tem.pairs.field import TIFF_SUFFIXES, Field, Shape, frame_shape
 
@@ -52,7 +50,9 @@ def find_fields(source: str | Path, hde_only_factor: int | None = None) -> list[
         raise ValueError(f"factor {hde_only_factor} is not positive; 8 reduces 4096 px to 512 px")
     if fields := named.find_named(source):
         return fields
-    places = sorted((p for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural)
+    places = sorted(
+        (p for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key
+    )
     by_name = {place: fields for place in places if (fields := named.find_named(place))}
     sets = {place: shapes for place in places if place not in by_name and (shapes := _frame_shapes(place))}
     # frames beside sets are movies of one frame, overviews and the like
@@ -66,7 +66,7 @@ def find_fields(source: str | Path, hde_only_factor: int | None = None) -> list[
         )
     return [
         field
-        for place in sorted({*sets, *by_name}, key=natural)
+        for place in sorted({*sets, *by_name}, key=natural_key)
         for field in by_name.get(place) or _pair(place, sets[place], hde_only_factor)
     ]
 
@@ -74,11 +74,13 @@ def find_fields(source: str | Path, hde_only_factor: int | None = None) -> list[
 def _frame_shapes(place: Path) -> dict[Path, Shape]:
     files = [p for p in place.iterdir() if p.is_file() and not p.name.startswith(".")]
     shapes = {}
-    for path in sorted((p for p in files if p.suffix.lower() in TIFF_SUFFIXES), key=natural):
-        shape = tiff_shape(path)
+    for path in sorted((p for p in files if p.suffix.lower() in TIFF_SUFFIXES), key=natural_key):
+        shape = read_shape(path)
         if len(shape) == 2:
             shapes[path] = (shape[0], shape[1])
-    return shapes or {path: frame_shape(path) for path in sorted(filter(named.is_image, files), key=natural)}
+    return shapes or {
+        path: frame_shape(path) for path in sorted(filter(named.is_image, files), key=natural_key)
+    }
 
 
 def _pair(place: Path, shapes: dict[Path, Shape], hde_only_factor: int | None) -> list[Field]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from napari_lowdose_tem.io import READABLE_SUFFIXES
-from napari_lowdose_tem.io.folder import natural
+from napari_lowdose_tem.io import READABLE_SUFFIXES, natural_key
 from napari_lowdose_tem.pairs.field import Field, Shape, find_factor, frame_shape
 
 _HIGH = ("hde", "high", "high_dose", "high-dose", "highdose")
@@ -50,7 +49,7 @@ def is_image(path: Path) -> bool:
 
 def _images(folder: Path) -> list[Path]:
     files = (p for p in folder.iterdir() if not p.name.startswith(".") and is_image(p))
-    return sorted(files, key=lambda p: natural(p.with_suffix("")))  # x before x_2
+    return sorted(files, key=lambda p: natural_key(p.with_suffix("")))  # x before x_2
 
 
 def _rest(path: Path) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from napari_lowdose_tem.io.output import replacing, write_text
+from napari_lowdose_tem.io.output import OutputLock, replacing, write_text
 from napari_lowdose_tem.network.model_file import SUFFIX
 from napari_lowdose_tem.train.config import TrainConfig
 
@@ -67,19 +67,8 @@ class Files:
         ValueError
             When another training holds them.
         """
-        from filelock import FileLock, Timeout
-
-        path = self._beside(".lock")
-        lock = FileLock(path, thread_local=False)  # may be closed by another thread
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise ValueError(f"another training is writing {self.best}; choose another name") from None
-        try:
+        with OutputLock(self.best, self._beside(".lock"), writer="training"):
             yield
-        finally:
-            lock.release()
-            path.unlink(missing_ok=True)
 
     def check(self, config: TrainConfig) -> None:
         """Refuse to start where that would fail later or destroy an earlier training."""

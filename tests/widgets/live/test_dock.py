@@ -40,7 +40,7 @@ def viewer(movie):
 @pytest.fixture
 def here(monkeypatch):
     """No process of its own, which takes seconds to start."""
-    monkeypatch.setattr(live, "iter_live_apart", live.iter_live)
+    monkeypatch.setattr(live, "iter_live_in_process", live.iter_live)
 
 
 @pytest.fixture

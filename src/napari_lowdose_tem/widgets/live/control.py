@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.live.latest import Newest
+from napari_lowdose_tem.live.latest import LatestStep
 from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, ModelFile, find_model, list_models
 from napari_lowdose_tem.widgets.enhance.preview import EngineChoice
 from napari_lowdose_tem.widgets.live.layers import LiveLayers
@@ -54,7 +54,7 @@ class LiveControl:
         self._layers = LiveLayers(viewer)
         self._job: Job | None = None
         self._request: LiveRequest | None = None
-        self._newest = Newest()
+        self._newest = LatestStep()
         self._step: LiveStep | None = None
         self._shown = ""
         self._n_skipped, self._told_s, self._shown_s = 0, 0.0, 0.0
@@ -157,7 +157,7 @@ class LiveControl:
         job.finished.connect(self._on_finished)
         job.cancelled.connect(self._on_finished)
         job.errored.connect(self._on_errored)
-        self._n_skipped, self._step, self._shown, self._newest = 0, None, "", Newest()
+        self._n_skipped, self._step, self._shown, self._newest = 0, None, "", LatestStep()
         state.rate_text = state.count_text = state.skipped_text = state.skipped_all = state.device_text = ""
         self._say("Starting …")
         state.running = True

@@ -40,9 +40,9 @@ class LiveRequest:
 
     def iter_steps(self) -> Iterator[LiveStep]:
         """Run it in a process of its own, reporting the newest frame when the last report was looked at."""
-        from napari_lowdose_tem.live import iter_live_apart
+        from napari_lowdose_tem.live import iter_live_in_process
 
-        yield from iter_live_apart(self.config())
+        yield from iter_live_in_process(self.config())
 
     def config(self) -> LiveConfig:
         """Open the source; reads the header of a replayed file."""

@@ -11,8 +11,7 @@ import numpy as np
 
 from napari_lowdose_tem.camera.dark import subtract_dark
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io import read
-from napari_lowdose_tem.io.folder import natural
+from napari_lowdose_tem.io import natural_key, read
 from napari_lowdose_tem.pairs import find_fields
 from napari_lowdose_tem.widgets.shared import layers as _layers
 
@@ -53,12 +52,12 @@ def is_data_set(folder: Path) -> bool:
     """Whether a folder, or one in it, begins with images of different shapes, as HDE and LDE are."""
     if not folder.is_dir() or folder.suffix.lower() == ".zarr":
         return False
-    places = (folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=natural))
+    places = (folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=natural_key))
     return any(_begins_with_a_pair(place) for place in places)
 
 
 def _begins_with_a_pair(place: Path) -> bool:
-    files = sorted((p for p in place.iterdir() if p.suffix.lower() in (".tif", ".tiff")), key=natural)
+    files = sorted((p for p in place.iterdir() if p.suffix.lower() in (".tif", ".tiff")), key=natural_key)
     try:
         return len({read(file).frame_shape for file in files[:2]}) > 1
     except (ValueError, OSError):

@@ -13,7 +13,7 @@ LEVELS = ("first", "frame")
 _CHANGED = 1.5  # factor of brightness at which the level of the first frame no longer fits
 
 
-class Level:
+class SeriesScaling:
     """Scaling of the first frame with signal for all that follow, or of each frame for itself.
 
     Parameters
@@ -37,7 +37,7 @@ class Level:
         self.scaling = None if self._each else fixed
         self.note = ""
 
-    def of(self, frame: npt.NDArray[Any]) -> Scaling:
+    def scaling_for(self, frame: npt.NDArray[Any]) -> Scaling:
         """Give the scaling of a frame."""
         own = measure_scaling(self._recipe, frame)
         if self._each or not own.has_signal:

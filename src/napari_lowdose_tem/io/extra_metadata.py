@@ -1,4 +1,4 @@
-"""What files have no standard field for, stored beside their calibration: gain and provenance."""
+"""Gain and provenance, which formats have no standard field for, as JSON beside their calibration."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _OF_READING = ("source", "format", "reader")
 _ROUNDING = 5e-6  # of six digits
 
 
-def finite(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Give a JSON value with None for NaN and infinity, which JSON lacks."""
     if isinstance(value, Mapping):
-        return {key: finite(entry) for key, entry in value.items()}
+        return {key: json_value(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
+        return [json_value(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def to_store(image: Image) -> dict[str, Any]:
+def extra_metadata(image: Image) -> dict[str, Any]:
     """Give gain, frame time (a single frame has no axis for it) and provenance as JSON values."""
     return {
         "counts_per_electron": image.counts_per_electron,
         "frame_time_s": image.frame_time_s,
-        "provenance": finite(image.provenance),
+        "provenance": json_value(image.provenance),
     }
 
 
-def completed(fields: Mapping[str, Any], stored: object, *, timed: bool = True) -> dict[str, Any]:
-    """Complete the calibration in a format's own fields with what `to_store` made.
+def with_extra_metadata(fields: Mapping[str, Any], stored: object, *, timed: bool = True) -> dict[str, Any]:
+    """Complete the calibration in a format's own fields with what `extra_metadata` made.
 
     The format's own fields count, since other programs change only these; what is stored adds digits that
     were rounded away.
@@ -50,17 +50,17 @@ def completed(fields: Mapping[str, Any], stored: object, *, timed: bool = True) 
     timed
         The format has a field for the frame time.
     """
-    ours = _from_store(stored)
-    time_s, exact_s = fields.get("frame_time_s"), ours.get("frame_time_s")
+    extra = _as_fields(stored)
+    time_s, exact_s = fields.get("frame_time_s"), extra.get("frame_time_s")
     rounded = time_s and exact_s and math.isclose(time_s, exact_s, rel_tol=_ROUNDING)
     if timed and not rounded:
-        ours["frame_time_s"] = time_s
-    provenance = {**fields.get("provenance", {}), **ours.pop("provenance", {})}
-    return {**fields, **ours, "provenance": provenance}
+        extra["frame_time_s"] = time_s
+    provenance = {**fields.get("provenance", {}), **extra.pop("provenance", {})}
+    return {**fields, **extra, "provenance": provenance}
 
 
-def _from_store(stored: object) -> dict[str, Any]:
-    """Give what `to_store` made as arguments of Image; what `stored` lacks stays out.
+def _as_fields(stored: object) -> dict[str, Any]:
+    """Give what `extra_metadata` made as arguments of Image; what `stored` lacks stays out.
 
     Where the pixels first came from moves to ``origin``: the file just read takes its place.
     """
