@@ -315,19 +315,41 @@ def test_full_disk(run, tiny_model, tmp_path, small_disk, name):
     assert not (small_disk / name).exists()
 
 
-def start(*words, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", "from napari_lowdose_tem.cli import main; main()", *map(str, words)],
+# holds where a frame is recorded as done, once so many are, until it may go on
+HOLD = """
+import pathlib, sys, time
+from napari_lowdose_tem.io import StackWriter
+record, n_frames = StackWriter.record, int(sys.argv.pop(1))
+def hold(writer, start, stop):
+    record(writer, start, stop)
+    if len(writer.done) >= n_frames:
+        pathlib.Path("held").touch()
+        while not pathlib.Path("go").exists():
+            time.sleep(0.01)
+StackWriter.record = hold
+from napari_lowdose_tem.cli import main
+main()
+"""
+
+
+def start(*words, cwd: Path, hold_after: int) -> subprocess.Popen[str]:
+    """Start a command; come back when it holds, having recorded so many frames."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(hold_after), *map(str, words)],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-
-
-def wait_for_frames(journal: Path, n_lines: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not (journal.exists() and journal.read_text().count("\n") >= n_lines):
+    deadline = time.monotonic() + 300
+    while not (cwd / "held").exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    return process
+
+
+def go_on(process: subprocess.Popen[str], cwd: Path) -> str:
+    """Let it go on and end; what it says on stderr."""
+    (cwd / "go").touch()
+    return process.communicate(timeout=300)[1]
 
 
 @pytest.fixture
@@ -339,8 +361,7 @@ def long_movie(tmp_path):
 @pytest.mark.parametrize("name", ["killed.tif", "killed.ome.zarr"])
 def test_killed_run_resumes_to_the_same_result(run, long_movie, tmp_path, name):
     assert run("enhance", long_movie, "--device", "cpu", "-o", "whole.tif").exit_code == 0
-    process = start("enhance", long_movie, "--device", "cpu", "-o", name, cwd=tmp_path)
-    wait_for_frames(tmp_path / f"{name}.partial.journal", 6, process)
+    process = start("enhance", long_movie, "--device", "cpu", "-o", name, cwd=tmp_path, hold_after=5)
     process.kill()
     process.communicate()
     assert not (tmp_path / name).exists()
@@ -352,10 +373,9 @@ def test_killed_run_resumes_to_the_same_result(run, long_movie, tmp_path, name):
 
 
 def test_interrupt_keeps_what_is_finished(run, long_movie, tmp_path):
-    process = start("enhance", long_movie, "--device", "cpu", "-o", "out.tif", cwd=tmp_path)
-    wait_for_frames(tmp_path / "out.tif.partial.journal", 4, process)
+    process = start("enhance", long_movie, "--device", "cpu", "-o", "out.tif", cwd=tmp_path, hold_after=3)
     process.send_signal(2)
-    _, errors = process.communicate(timeout=60)
+    errors = go_on(process, tmp_path)
     assert process.returncode == 130
     assert "--resume" in errors
     assert "Traceback" not in errors
@@ -363,20 +383,17 @@ def test_interrupt_keeps_what_is_finished(run, long_movie, tmp_path):
 
 
 def test_two_runs_into_one_output(run, long_movie, tmp_path):
-    process = start("enhance", long_movie, "-o", "out.tif", cwd=tmp_path)
-    wait_for_frames(tmp_path / "out.tif.partial.journal", 2, process)
+    process = start("enhance", long_movie, "-o", "out.tif", cwd=tmp_path, hold_after=1)
     second = run("enhance", long_movie, "-o", "out.tif")
-    assert process.poll() is None, "the first run ended before the second began"
     assert second.exit_code == 2
     assert "another run" in second.stderr
-    process.communicate(timeout=120)
+    go_on(process, tmp_path)
     assert process.returncode == 0
     assert read(tmp_path / "out.tif").n_frames == 40
 
 
 def test_resume_refuses_another_job(run, long_movie, tiny_model, tmp_path):
-    process = start("enhance", long_movie, "-o", "out.tif", cwd=tmp_path)
-    wait_for_frames(tmp_path / "out.tif.partial.journal", 3, process)
+    process = start("enhance", long_movie, "-o", "out.tif", cwd=tmp_path, hold_after=2)
     process.kill()
     process.communicate()
     result = run("enhance", long_movie, "-o", "out.tif", "--resume", "--model", tiny_model)

@@ -21,7 +21,7 @@ from napari_lowdose_tem.simulate import expose, simulate_dataset
 from napari_lowdose_tem.train import config as train_config
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>needs|takes): (?P<why>.+?) -->\n)?"
     r"```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^```$",
