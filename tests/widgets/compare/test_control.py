@@ -6,7 +6,7 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.judge.comparison import compare_frames
 from napari_lowdose_tem.pairs.grid import average_frames
 from napari_lowdose_tem.widgets.compare.control import CompareControl
-from napari_lowdose_tem.widgets.compare.field import Pyramid
+from napari_lowdose_tem.widgets.compare.field_of_view import Pyramid
 from napari_lowdose_tem.widgets.compare.outlines import NAME
 from napari_lowdose_tem.widgets.compare.state import cursor_texts, picture_of, position_text
 from napari_lowdose_tem.widgets.shared import layers as _layers
@@ -105,7 +105,7 @@ def test_choice_by_hand_stays_until_its_layer_goes(start, clear):
     assert state.chosen == ("renamed", "", "output")
     viewer.layers.remove("renamed")
     assert state.chosen[0] == "HDE"
-    control.pair_again()
+    control.choose_automatically()
     assert state.chosen == ("HDE", "LDE", "output")
 
 
@@ -159,7 +159,7 @@ def test_one_place_has_the_values_of_one_particle(start, clear, size_nm):
     assert scales[0] != scales[1] if size_nm else scales[0] == scales[1]  # no layer was altered
 
 
-def test_cursor_of_the_viewer_marks_the_same_place(start):
+def test_cursor_of_the_viewer_marks_the_same_place_image(start):
     control = start()
     control.viewer.cursor.position = (4.0 * 25, 5.0 * 28)
     assert control.state.cursor == pytest.approx((25.5 * 4, 28.5 * 5))
@@ -209,7 +209,7 @@ def test_limits_are_shared_and_the_high_dose_scaled(start):
     limits = {picture.role: picture.limits for picture in state.pictures}
     assert limits["LDE"] == limits["output"] == state.limits
     np.testing.assert_allclose(np.array(limits["HDE"]) / limits["LDE"], DOSE, rtol=0.02)
-    factor = float(state.contrast_text.partition("HDE × ")[2].partition(",")[0])
+    factor = float(state.contrast_text.partition("HDE × ")[2].partition(" ")[0])
     assert factor == pytest.approx(1 / DOSE, rel=0.02)
     low, high = limits["output"]
     assert low == pytest.approx(0.5 * 8 * GAIN, rel=0.3)  # of the structure, not of the noise
@@ -224,7 +224,7 @@ def test_limits_are_shared_and_the_high_dose_scaled(start):
 
 def test_limits_of_the_layers_when_asked_for(start):
     control = start()
-    control.choose(shared=False)
+    control.share_limits(False)
     control.viewer.layers["LDE"].contrast_limits = (3, 77)
     control.update()
     assert picture_of(control.state, "LDE").limits == (3, 77)
@@ -238,7 +238,7 @@ def test_other_units_are_not_shared(start, clear):
     control.find_limits()
     control.update()
     assert picture_of(control.state, "output").limits == tuple(layer.contrast_limits)
-    assert "Not shared" in control.state.contrast_text
+    assert "Not the same limits" in control.state.contrast_text
 
 
 # ---- stacks
@@ -262,11 +262,11 @@ def test_low_dose_is_averaged_over_frames(qtbot, start):
     assert state.averages == (1, 2, 4, 6)
     low = control._sources.of["LDE"][1]
     control.viewer.dims.set_point(0, 3)
-    control.choose(average=4)
+    control.set_average(4)
     qtbot.waitUntil(lambda: "mean of 4" in picture_of(state, "LDE").title, timeout=LONG)
     settle(qtbot, control)
     np.testing.assert_allclose(picture_of(state, "LDE").pixels, average_frames(low, 3, 4))
-    scores = {score.title: score.comparison for score in state.found.scores}
+    scores = {score.title: score.comparison for score in state.results.scores}
     assert scores["LDE"].psnr + 3 < scores["mean of 4"].psnr < scores["output"].psnr
     control.viewer.layers.remove("LDE")
     assert state.average == 1
@@ -293,7 +293,7 @@ def test_lazy_stack_is_read_in_a_job(qtbot, start, clear):
 def test_numbers_are_those_of_the_core(qtbot, start, clear):
     control = start()
     settle(qtbot, control)
-    found = control.state.found
+    found = control.state.results
     reference = clear[1] * 8 * GAIN * DOSE
     for score in found.scores:
         expected = compare_frames(control.viewer.layers[score.title].data, reference)
@@ -302,7 +302,7 @@ def test_numbers_are_those_of_the_core(qtbot, start, clear):
     assert found.residual.rms == pytest.approx(np.sqrt(8 * clear[1].mean()) * GAIN, rel=0.05)
     assert [h.name.split(" ×")[0] for h in found.histograms[False]] == ["HDE", "LDE", "output"]
     assert found.histograms[True][0].edges[-1] == 1
-    assert control.state.map.pixels.shape == SHAPE
+    assert control.state.residual_picture.pixels.shape == SHAPE
 
 
 def test_region_is_drawn_once_and_bounds_the_numbers(qtbot, start, clear):
@@ -316,7 +316,7 @@ def test_region_is_drawn_once_and_bounds_the_numbers(qtbot, start, clear):
     settle(qtbot, control)
     region = slice(10, 40), slice(12, 47)
     expected = compare_frames(viewer.layers["output"].data, clear[1] * 8 * GAIN * DOSE, region)
-    score = state.found.scores[-1].comparison
+    score = state.results.scores[-1].comparison
     assert score.n_px == 30 * 35
     assert score.mae == pytest.approx(expected.mae, rel=1e-3)
     # by its own tools in the viewer
@@ -355,13 +355,13 @@ def test_without_high_dose_residual_and_histograms_remain(qtbot, start):
     control = start()
     control.viewer.layers.remove("HDE")
     settle(qtbot, control)
-    assert control.state.found.scores == ()
-    assert control.state.found.residual is not None
-    assert len(control.state.found.histograms[False]) == 2
+    assert control.state.results.scores == ()
+    assert control.state.results.residual is not None
+    assert len(control.state.results.histograms[False]) == 2
     control.viewer.layers.remove("LDE")
     settle(qtbot, control)
-    assert control.state.found.residual is None
-    assert control.state.map is None
+    assert control.state.results.residual is None
+    assert control.state.residual_picture is None
 
 
 def test_images_that_cannot_be_one_field_are_told(qtbot, start):
@@ -369,7 +369,7 @@ def test_images_that_cannot_be_one_field_are_told(qtbot, start):
     control.viewer.layers["HDE"].data = np.random.default_rng(0).random((300, 70)) * 9000
     assert "cannot show the field" in control.state.note
     settle(qtbot, control)
-    assert all(score.comparison is None and score.refused for score in control.state.found.scores)
+    assert all(score.comparison is None and score.refused for score in control.state.results.scores)
 
 
 # ---- registration and export
@@ -402,32 +402,34 @@ def test_high_dose_is_registered_kept_and_undone(qtbot, wide, tmp_path):
     control = CompareControl(viewer)
     state = control.state
     settle(qtbot, control)
-    before = state.found.scores[0].comparison.affine_mae
+    before = state.results.scores[0].comparison.affine_mae
     control.register()
     assert state.registering
-    qtbot.waitUntil(lambda: state.moved is not None, timeout=LONG)
-    assert state.moved.similarity.shift_px == pytest.approx((3, -5), abs=0.1)
-    down, right = (float(part.split()[-1]) for part in state.moved.text.replace("−", "-").split(" nm")[:2])
+    qtbot.waitUntil(lambda: state.alignment is not None, timeout=LONG)
+    assert state.alignment.similarity.shift_px == pytest.approx((3, -5), abs=0.1)
+    down, right = (
+        float(part.split()[-1]) for part in state.alignment.text.replace("−", "-").split(" nm")[:2]
+    )
     assert (down, right) == pytest.approx((9, -15), abs=0.3)
     settle(qtbot, control)
     # what the high dose shows at row 10 lies 3 rows further down now
     assert picture_of(state, "HDE").placement.to_field(10, 20) == pytest.approx((13.5 * 3, 15.5 * 3), abs=0.4)
-    assert state.found.scores[0].comparison.affine_mae < 0.8 * before
-    control.choose(before=True)
+    assert state.results.scores[0].comparison.affine_mae < 0.8 * before
+    control.show_unregistered(True)
     control.update()
     assert picture_of(state, "HDE").placement.to_field(10, 20) == pytest.approx((31.5, 61.5))
-    control.keep_moved()
-    assert not state.before
+    control.accept_registration()
+    assert not state.unregistered
     layer = viewer.layers["HDE"]
     assert layer.metadata["lowdose_tem"]["registered"]["to"] == "LDE"
     np.testing.assert_allclose(layer.scale, (3, 3))
     np.testing.assert_allclose(layer.translate, 0)
     other = CompareControl(viewer)  # opened again
-    assert other.state.moved.is_kept
-    assert other.state.moved.similarity.shift_px == state.moved.similarity.shift_px
+    assert other.state.alignment.is_accepted
+    assert other.state.alignment.similarity.shift_px == state.alignment.similarity.shift_px
     other.close()
-    control.undo_moved()
-    assert state.moved is None
+    control.undo_registration()
+    assert state.alignment is None
     assert "registered" not in layer.metadata["lowdose_tem"]
     assert layer.metadata["lowdose_tem"]["counts_per_electron"] == GAIN
     control.close()
@@ -440,7 +442,7 @@ def test_turned_picture_lies_where_the_numbers_are_taken():
     from scipy import ndimage
 
     from napari_lowdose_tem.pairs.similarity import Similarity
-    from napari_lowdose_tem.widgets.compare.state import Moved
+    from napari_lowdose_tem.widgets.compare.state import Alignment
 
     shape = (80, 130)
     frame = np.zeros(shape, np.float32)
@@ -448,7 +450,7 @@ def test_turned_picture_lies_where_the_numbers_are_taken():
     found = Similarity((4.0, -7.0), 3.0, 1.02, shape=shape)
     moved = found.apply(ndimage.gaussian_filter(frame, 3))
     center = ndimage.center_of_mass(np.nan_to_num(moved))
-    row, col = Moved(found, "").matrix @ (20.5, 95.5, 1.0)
+    row, col = Alignment(found, "").matrix @ (20.5, 95.5, 1.0)
     assert (row - 0.5, col - 0.5) == pytest.approx(center, abs=0.2)
 
 
@@ -458,7 +460,7 @@ def test_figure_is_written(qtbot, start, tmp_path, ending):
     control.mark_region((40.0, 60.0, 160.0, 235.0))
     control.save_figure(tmp_path / f"out{ending}", (20.0, 30.0, 200.0, 300.0))
     assert [path.name for path in tmp_path.iterdir()] == [f"out{ending}"]
-    assert "Written" in control.state.message
+    assert "Saved" in control.state.message
     control.save_figure(tmp_path / "out.bmp")
     assert control.state.is_error
     assert [path.name for path in tmp_path.iterdir()] == [f"out{ending}"]

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from napari_lowdose_tem.widgets.compare.jobs import mean_of
+from napari_lowdose_tem.widgets.compare.grid_frame import mean_of
 from napari_lowdose_tem.widgets.compare.state import CompareState, Picture
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
 _ALIKE = 1.25  # ratio of means up to which values are shared as they are
-_PER_IMAGE = "Each image as its layer controls have it."
+_PER_IMAGE = "Each image has the limits of its layer controls."
 
 
 class Contrast:
     """Chooses shared limits once, so that they do not flicker from frame to frame.
 
-    `factors` are what the values of a role are multiplied with before they share limits: counts of another
-    dose.
+    `factors` multiply the values of a role before they share limits, where its counts are of another dose.
     """
 
     def __init__(self, state: CompareState) -> None:
@@ -42,10 +42,8 @@ class Contrast:
         self._shared, self._is_known, self._state.limits_by_hand = (low, high), True, True
         self._state.limits = low, high
 
-    def apply(
-        self, pictures: Sequence[Picture], sources: Mapping[str, tuple[Layer, Any]]
-    ) -> tuple[Picture, ...]:
-        """Give the pictures their limits and colours, and say which."""
+    def apply(self, pictures: Sequence[Picture], layers: Mapping[str, Layer]) -> tuple[Picture, ...]:
+        """Give the pictures their limits and colours, and describe them."""
         roles = tuple(picture.role for picture in pictures)
         if not self._is_known or roles != self._roles:
             self._find(pictures)
@@ -54,7 +52,7 @@ class Contrast:
         self._describe(pictures, shared)
         made = []
         for picture in pictures:
-            layer = sources[picture.role][0]
+            layer = layers[picture.role]
             limits = tuple(float(v) for v in layer.contrast_limits)
             if shared is not None:
                 factor = self.factors.get(picture.role, 1.0)
@@ -87,26 +85,27 @@ class Contrast:
         if not pictures:
             text = ""
         elif shared is not None:
-            text = f"{_plain(shared[0])} … {_plain(shared[1])} counts in all"
+            text = f"{_plain(shared[0])} to {_plain(shared[1])} counts"
             if "HDE" in self.factors:
-                text += f"; HDE × {self.factors['HDE']:.3g}, the ratio of the means"
+                text += f"; HDE × {self.factors['HDE']:.3g} (ratio of the means)"
             text += "."
         elif self._state.shared and self._why_not:
-            text = f"Not shared, {self._why_not}. {_PER_IMAGE}"
+            text = f"Not the same limits: {self._why_not.removeprefix('own limits: ')}. {_PER_IMAGE}"
         else:
             text = _PER_IMAGE
-        self._state.contrast_text = text
+        self._state.limits_are_shared, self._state.contrast_text = shared is not None, text
 
 
 def _unit(picture: Picture, factors: Mapping[str, float]) -> str:
     return "counts" if picture.role in factors else picture.unit
 
 
-def _colors_of(layer: Layer) -> Any:
+def _colors_of(layer: Layer) -> npt.NDArray[np.uint8] | None:
     """(256, 4) colours of a layer, or None for grey."""
     if layer.colormap.name in ("gray", "grey"):
         return None
-    return (np.asarray(layer.colormap.map(np.linspace(0, 1, 256))) * 255).round().astype(np.uint8)
+    colors: npt.NDArray[np.float64] = np.asarray(layer.colormap.map(np.linspace(0, 1, 256)), np.float64)
+    return (colors * 255).round().astype(np.uint8)
 
 
 def _plain(value: float) -> str:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psygnal import EmissionInfo
 from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt
+from qtpy.QtGui import QAction, QResizeEvent
 from qtpy.QtWidgets import (
     QBoxLayout,
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QLabel,
     QMenu,
-    QPushButton,
     QSizePolicy,
     QSpinBox,
     QTabWidget,
@@ -25,13 +24,22 @@ from qtpy.QtWidgets import (
 )
 
 from napari_lowdose_tem.widgets.compare.control import CompareControl
-from napari_lowdose_tem.widgets.compare.numbers import numbers_html, numbers_note
-from napari_lowdose_tem.widgets.compare.parts import hold, make_form, make_page, make_row, scroll
+from napari_lowdose_tem.widgets.compare.layout import (
+    make_button,
+    make_combo,
+    make_form,
+    make_page,
+    make_row,
+    make_scroll_area,
+    show_checked,
+)
 from napari_lowdose_tem.widgets.compare.plot import HistogramPlot
+from napari_lowdose_tem.widgets.compare.results_text import numbers_html, numbers_note
 from napari_lowdose_tem.widgets.compare.state import (
     CONTRASTS,
     HISTOGRAMS,
     MODES,
+    NO_RESIDUAL,
     ROLES,
     cursor_texts,
     picture_of,
@@ -47,7 +55,8 @@ if TYPE_CHECKING:
 
 _NONE = "none"
 _FIGURES = "PNG (*.png);;SVG (*.svg);;PDF (*.pdf)"
-_LAYERS = {"HDE": "HDE on the low-dose grid", "LDE": "LDE, averaged", "residual": "Residual"}
+_LAYERS = {"HDE": "HDE on the LDE grid", "LDE": "Averaged LDE", "residual": "Residual (LDE − output)"}
+_REGISTER = "Register HDE to LDE"
 _SIDE_PX, _RESULTS_PX, _HEIGHT_PX = 260, 350, 430
 _ANY_PX = 16_777_215  # Qt's largest width
 _WIDE = 1.25  # ratio of width and height from which on parts lie side by side
@@ -77,72 +86,6 @@ class CompareDock(Dock[CompareControl]):
         self.views = Views()
         self.value_labels = {role: QLabel() for role in (*ROLES, "residual")}
         self.position_label, self.message_label, self.numbers_label = QLabel(), QLabel(), QLabel()
-        self.role_boxes = {role: QComboBox() for role in ROLES}
-        self.average_box, self.mode_box, self.contrast_box, self.histogram_box = (
-            QComboBox() for _ in range(4)
-        )
-        self.pair_boxes = QComboBox(), QComboBox()
-        for box in (*self.role_boxes.values(), self.average_box, self.mode_box, *self.pair_boxes):
-            # long names must not widen the dock
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            box.setMinimumContentsLength(5)
-        for box, texts in (
-            (self.mode_box, MODES), (self.contrast_box, CONTRASTS), (self.histogram_box, HISTOGRAMS)
-        ):  # fmt: skip
-            for key, text in texts.items():
-                box.addItem(text, key)
-        for box in self.pair_boxes:
-            for role in ROLES:
-                box.addItem(role, role)
-        self.average_box.setToolTip("Mean of so many frames around the one shown: what averaging would give")
-        self.mode_box.setToolTip("Swipe, blink and overlay show two of the three in one large view")
-        self.pair_button = QPushButton("Pair up again")
-        self.pair_button.setToolTip("Chooses the three by provenance, size and name")
-        self.blink_box = QSpinBox()
-        self.blink_box.setRange(100, 5000)
-        self.blink_box.setSingleStep(100)
-        self.blink_box.setSuffix(" ms")
-        self.limit_boxes = QDoubleSpinBox(), QDoubleSpinBox()
-        for box, name in zip(self.limit_boxes, ("Black", "White"), strict=True):
-            box.setRange(-1e9, 1e9)
-            box.setDecimals(1)
-            box.setKeyboardTracking(False)
-            box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
-            box.setMinimumWidth(40)
-            box.setToolTip(f"{name} at this many counts")
-        self.auto_button = QPushButton("Auto")
-        self.auto_button.setToolTip("Chooses the shared limits by the frames shown now")
-        self.fit_button = QPushButton("Show all")
-        self.fit_button.setToolTip("The whole field again; a double click in a view does the same")
-        self.figure_button = QPushButton("Figure …")
-        self.figure_button.setToolTip("What the views show, with scale bars, as PNG, SVG or PDF")
-        self.layer_button = QToolButton()
-        self.layer_button.setText("Add layer")
-        self.layer_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.layer_button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._menu = QMenu(self.layer_button)
-        self.layer_actions = {what: self._menu.addAction(text) for what, text in _LAYERS.items()}
-        self.layer_button.setMenu(self._menu)
-        self.note, self.contrast_note, self.numbers_note, self.region_note = (Note() for _ in range(4))
-        self.residual_note, self.histogram_note, self.moved_note = (Note() for _ in range(3))
-        self.region_button, self.clear_button = QPushButton("Draw a region"), QPushButton("Whole frame")
-        self.region_button.setCheckable(True)
-        self.region_button.setToolTip(
-            "Drag in any of the views; the region is a Shapes layer, to be adjusted"
-        )
-        self.region_box = QCheckBox("Numbers within the region")
-        self.map_box = QCheckBox("Show LDE − output as a view of its own")
-        self.plot = HistogramPlot()
-        self.register_button = QPushButton("Register HDE to LDE")
-        self.register_button.setToolTip("Finds how the high dose lies on the low dose; no layer is changed")
-        self.keep_button, self.undo_button = QPushButton("Accept"), QPushButton("Undo")
-        self.keep_button.setToolTip("The high-dose layer remembers it in its metadata; its scale stays")
-        self.before_button = QPushButton("Before")
-        self.before_button.setCheckable(True)
-        self.before_button.setToolTip("Shows where it lay before, while pressed in")
-        self.overlay_button = QPushButton("Overlay")
-        self.overlay_button.setToolTip("HDE green and LDE magenta in one view: grey where both agree")
-        self.rotation_box, self.scale_box = QCheckBox("also rotation"), QCheckBox("also magnification")
         self.numbers_label.setTextFormat(Qt.TextFormat.RichText)
         for label in (self.numbers_label, self.message_label):
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -150,20 +93,81 @@ class CompareDock(Dock[CompareControl]):
         for label in (*self.value_labels.values(), self.position_label):
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.note, self.contrast_note, self.numbers_note, self.region_note = (Note() for _ in range(4))
+        self.residual_note, self.histogram_note, self.registration_note = (Note() for _ in range(3))
+        self._make_choices()
+        self._make_result_widgets()
+
+    def _make_choices(self) -> None:
+        roles = {role: role for role in ROLES}
+        self.role_boxes = {role: make_combo({}) for role in ROLES}
+        self.average_box = make_combo({}, "Averages this many low-dose frames around the one shown")
+        self.mode_box = make_combo(MODES, "Swipe, blink and overlay show two of the images in one large view")
+        self.pair_boxes = make_combo(roles), make_combo(roles)
+        self.contrast_box = make_combo(CONTRASTS)
+        self.blink_box = QSpinBox()
+        self.blink_box.setRange(100, 5000)
+        self.blink_box.setSingleStep(100)
+        self.blink_box.setSuffix(" ms")
+        self.limit_boxes = QDoubleSpinBox(), QDoubleSpinBox()
+        for box, name in zip(self.limit_boxes, ("black", "white"), strict=True):
+            box.setRange(-1e9, 1e9)
+            box.setDecimals(1)
+            box.setKeyboardTracking(False)
+            box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+            box.setMinimumWidth(40)
+            box.setToolTip(f"Counts shown {name}")
+        self.auto_button = make_button("Auto", "Chooses the limits from the frames shown now")
+        self.fit_button = make_button("Show all", "Shows the whole field, as a double click in a view does")
+        self.choose_button = make_button("Choose layers", "Chooses the layers by provenance, size and name")
+        self.figure_button = make_button(
+            "Save figure …", "Saves the views with scale bars as PNG, SVG or PDF"
+        )
+        self.layer_button = QToolButton()
+        self.layer_button.setText("Add layer")
+        self.layer_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.layer_button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        menu = QMenu(self.layer_button)
+        self.layer_actions = {what: QAction(text, menu) for what, text in _LAYERS.items()}
+        menu.addActions(list(self.layer_actions.values()))
+        self.layer_button.setMenu(menu)
+
+    def _make_result_widgets(self) -> None:
+        self.region_button = make_button(
+            "Draw region", "Drag in any view; the region is a Shapes layer that can be edited", checkable=True
+        )
+        self.clear_button = make_button("Clear region")
+        self.region_box = QCheckBox("Numbers inside the region only")
+        self.residual_box = QCheckBox("Show LDE − output in a view of its own")
+        self.histogram_box = make_combo(HISTOGRAMS)
+        self.plot = HistogramPlot()
+        self.register_button = make_button(_REGISTER, "Aligns the HDE with the LDE; changes no layer")
+        self.rotation_box, self.magnification_box = QCheckBox("and rotation"), QCheckBox("and magnification")
+        self.before_button = make_button("Before", "Shows the HDE as it lay before", checkable=True)
+        self.overlay_button = make_button(
+            "Overlay", "HDE green and LDE magenta in one view: grey where both agree"
+        )
+        self.accept_button = make_button(
+            "Accept", "Stores the registration in the metadata of the HDE layer; the layer is not moved"
+        )
+        self.undo_button = make_button("Undo")
 
     def _lay_out(self) -> None:
-        side = QWidget()
-        left = QVBoxLayout(side)
+        self._side = QWidget()
+        left = QVBoxLayout(self._side)
         left.setContentsMargins(0, 0, 4, 0)
-        self.pair_row, self.limits_row = hold(*self.pair_boxes), hold(*self.limit_boxes, self.auto_button)
+        self.pair_row, self.limits_row = (
+            make_row(*self.pair_boxes),
+            make_row(*self.limit_boxes, self.auto_button),
+        )
         self._form = make_form(
-            *self.role_boxes.items(), ("Mean of", self.average_box), ("", self.note),
-            ("View", self.mode_box), ("Two", self.pair_row), ("Every", self.blink_box),
+            *self.role_boxes.items(), ("LDE mean of", self.average_box), ("", self.note),
+            ("View", self.mode_box), ("Images", self.pair_row), ("Blink every", self.blink_box),
             ("Contrast", self.contrast_box), ("Limits", self.limits_row), ("", self.contrast_note),
         )  # fmt: skip
         left.addLayout(self._form)
-        left.addLayout(make_row(self.fit_button, self.pair_button))
-        left.addLayout(make_row(self.figure_button, self.layer_button))
+        left.addWidget(make_row(self.fit_button, self.choose_button))
+        left.addWidget(make_row(self.figure_button, self.layer_button))
         left.addWidget(self.message_label)
         left.addStretch(1)
         middle = QWidget()
@@ -171,66 +175,70 @@ class CompareDock(Dock[CompareControl]):
         center.setContentsMargins(0, 0, 0, 0)
         center.setSpacing(2)
         center.addWidget(self.views, 1)
-        center.addLayout(make_row(*self.value_labels.values()))
+        center.addWidget(make_row(*self.value_labels.values()))
         center.addWidget(self.position_label)
-        self.tabs = QTabWidget()
-        for name, page in (
-            ("Numbers", make_page(
-                self.numbers_label, self.numbers_note, hold(self.region_button, self.clear_button),
-                self.region_note, self.region_box)),
-            ("Residual", make_page(self.map_box, self.residual_note)),
-            ("Histograms", make_page(self.histogram_box, self.plot, self.histogram_note)),
-            ("Register", make_page(
-                self.register_button, hold(self.rotation_box, self.scale_box), self.moved_note,
-                hold(self.before_button, self.overlay_button), hold(self.keep_button, self.undo_button))),
-        ):  # fmt: skip
-            self.tabs.addTab(page, name)
+        self._area = make_scroll_area(self._side)
         self._box = QBoxLayout(QBoxLayout.Direction.LeftToRight, self)
         self._box.setContentsMargins(4, 2, 4, 2)
-        area = scroll(side)
-        self.tabs.setMinimumWidth(_RESULTS_PX)
-        for part, stretch in ((area, 0), (middle, 1), (self.tabs, 0)):
+        for part, stretch in ((self._area, 0), (middle, 1), (self._make_tabs(), 0)):
             self._box.addWidget(part, stretch)
-        self._area, self._side = area, side
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+
+    def _make_tabs(self) -> QTabWidget:
+        self.tabs = QTabWidget()
+        self.tabs.setMinimumWidth(_RESULTS_PX)
+        for name, page in (
+            ("Numbers", make_page(
+                self.numbers_label, self.numbers_note, make_row(self.region_button, self.clear_button),
+                self.region_note, self.region_box)),
+            ("Residual", make_page(self.residual_box, self.residual_note)),
+            ("Histograms", make_page(self.histogram_box, self.plot, self.histogram_note)),
+            ("Register", make_page(
+                self.register_button, make_row(self.rotation_box, self.magnification_box),
+                self.registration_note, make_row(self.before_button, self.overlay_button),
+                make_row(self.accept_button, self.undo_button))),
+        ):  # fmt: skip
+            self.tabs.addTab(page, name)
+        return self.tabs
 
     def _connect(self) -> None:
         control = self.control
         for role, box in self.role_boxes.items():
             box.activated.connect(lambda i, r=role, b=box: control.choose_layer(r, b.itemData(i)))
-        for box, key in (
-            (self.average_box, "average"), (self.mode_box, "mode"), (self.contrast_box, "shared"),
-            (self.histogram_box, "scaled"),
-        ):  # fmt: skip
-            box.activated.connect(lambda i, k=key, b=box: control.choose(**{k: b.itemData(i)}))
         for which, box in enumerate(self.pair_boxes):
             box.activated.connect(lambda i, w=which, b=box: control.choose_pair(w, b.itemData(i)))
-        for box in self.limit_boxes:
-            box.valueChanged.connect(lambda _: control.set_limits(*(b.value() for b in self.limit_boxes)))
-        self.blink_box.valueChanged.connect(lambda value: control.choose(blink_ms=value))
-        self.auto_button.clicked.connect(control.find_limits)
-        self.pair_button.clicked.connect(control.pair_again)
-        self.fit_button.clicked.connect(self._on_fit)
-        self.figure_button.clicked.connect(self._on_figure)
+        for box, set_value in (
+            (self.average_box, control.set_average), (self.mode_box, control.set_mode),
+            (self.contrast_box, control.share_limits), (self.histogram_box, control.scale_histograms),
+        ):  # fmt: skip
+            box.activated.connect(lambda i, b=box, f=set_value: f(b.itemData(i)))
+        for limit_box in self.limit_boxes:
+            limit_box.valueChanged.connect(
+                lambda _: control.set_limits(*(b.value() for b in self.limit_boxes))
+            )
+        for check, set_on in (
+            (self.region_button, control.draw_region), (self.region_box, control.set_in_region),
+            (self.residual_box, control.show_residual), (self.before_button, control.show_unregistered),
+            (self.rotation_box, control.set_rotation), (self.magnification_box, control.set_magnification),
+        ):  # fmt: skip
+            check.toggled.connect(set_on)
+        for button, slot in (
+            (self.auto_button, control.find_limits), (self.choose_button, control.choose_automatically),
+            (self.fit_button, self._on_fit), (self.figure_button, self._on_figure),
+            (self.clear_button, control.clear_region), (self.register_button, control.register),
+            (self.overlay_button, control.show_overlay), (self.accept_button, control.accept_registration),
+            (self.undo_button, control.undo_registration),
+        ):  # fmt: skip
+            button.clicked.connect(lambda _=False, f=slot: f())
         for what, action in self.layer_actions.items():
             action.triggered.connect(lambda _=False, w=what: control.add_layer(w))
-        for check, key in (
-            (self.region_button, "drawing"), (self.region_box, "in_region"), (self.map_box, "map_shown"),
-            (self.before_button, "before"), (self.rotation_box, "rotation"),
-            (self.scale_box, "magnification"),
-        ):  # fmt: skip
-            check.toggled.connect(lambda on, k=key: control.choose(**{k: on}))
-        self.clear_button.clicked.connect(control.clear_region)
-        self.register_button.clicked.connect(control.register)
-        self.overlay_button.clicked.connect(lambda: control.choose(mode="overlay", pair=("HDE", "LDE")))
-        self.keep_button.clicked.connect(control.keep_moved)
-        self.undo_button.clicked.connect(control.undo_moved)
+        self.blink_box.valueChanged.connect(control.set_blink_ms)
         self.views.pointed.connect(control.point_at)
         self.views.marked.connect(control.mark_region)
 
     # ---- place
 
-    def resizeEvent(self, event: Any) -> None:
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Lay the parts beside or above each other, as there is room."""
         super().resizeEvent(event)
         self._share_width()
@@ -240,8 +248,9 @@ class CompareDock(Dock[CompareControl]):
         kinds = QBoxLayout.Direction
         self._box.setDirection(kinds.LeftToRight if is_wide else kinds.TopToBottom)
         # nothing is cut off at the right
-        bar = self._area.verticalScrollBar().sizeHint().width()
-        self._area.setMinimumWidth(max(_SIDE_PX, self._side.minimumSizeHint().width() + bar))
+        bar = self._area.verticalScrollBar()
+        bar_px = bar.sizeHint().width() if bar is not None else 0
+        self._area.setMinimumWidth(max(_SIDE_PX, self._side.minimumSizeHint().width() + bar_px))
         for part in (self._area, self.tabs):  # what width there is belongs to the views
             part.setMaximumWidth(part.minimumWidth() if is_wide else _ANY_PX)
 
@@ -266,7 +275,7 @@ class CompareDock(Dock[CompareControl]):
         self.views.show_marks()
 
     def _on_figure(self) -> None:
-        path, kind = QFileDialog.getSaveFileName(self, "Save the figure", "comparison.png", _FIGURES)
+        path, kind = QFileDialog.getSaveFileName(self, "Save figure", "comparison.png", _FIGURES)
         if path:
             ending = kind.partition("*")[2].rstrip(")") or ".png"
             seen = None if self.views.camera.zoom is None else self.views.visible()
@@ -282,7 +291,7 @@ class CompareDock(Dock[CompareControl]):
             self._show_cursor()
             self.views.show_marks()
             return
-        extra = state.map if state.map_shown else None
+        extra = state.residual_picture if state.residual_shown else None
         self.views.show_state(state, extra)
         self._show_cursor()
         if changed in ("pictures", "outlines", "is_fresh"):
@@ -297,8 +306,8 @@ class CompareDock(Dock[CompareControl]):
         texts = cursor_texts(state)
         for role, label in self.value_labels.items():
             label.setText(f"{role}  {texts[role]}" if texts.get(role) else role if role in texts else "")
-        self.value_labels["residual"].setVisible(state.map_shown and state.map is not None)
-        self.position_label.setText(position_text(state) or "Point at a place to read its values.")
+        self.value_labels["residual"].setVisible(state.residual_shown and state.residual_picture is not None)
+        self.position_label.setText(position_text(state) or "Move the mouse over a view to read values.")
 
     def _show_choices(self) -> None:
         state = self.control.state
@@ -312,70 +321,62 @@ class CompareDock(Dock[CompareControl]):
         show_choice(self.histogram_box, None, state.scaled)
         for box, role in zip(self.pair_boxes, state.pair, strict=True):
             show_choice(box, None, role)
-        self._show_row(self.pair_row, state.mode != "side")
-        self._show_row(self.blink_box, state.mode == "blink")
+        self._form.setRowVisible(self.pair_row, state.mode != "side")
+        self._form.setRowVisible(self.blink_box, state.mode == "blink")
+        self._form.setRowVisible(self.limits_row, state.limits_are_shared)
         with QSignalBlocker(self.blink_box):
             self.blink_box.setValue(state.blink_ms)
-        for box, value in zip(self.limit_boxes, state.limits, strict=True):
-            with QSignalBlocker(box):
-                box.setValue(value)
-        self._show_row(self.limits_row, state.shared and " in all" in state.contrast_text)
+        for limit_box, value in zip(self.limit_boxes, state.limits, strict=True):
+            with QSignalBlocker(limit_box):
+                limit_box.setValue(value)
         self.note.show_text(state.note)
         self.contrast_note.show_text(state.contrast_text)
         self._share_width()
         for button in (self.figure_button, self.fit_button, self.layer_button):
             button.setEnabled(state.field is not None)
 
-    def _show_row(self, field: QWidget, on: bool) -> None:
-        field.setVisible(on)
-        self._form.labelForField(field).setVisible(on)
-
     def _show_results(self) -> None:
-        state, found = self.control.state, self.control.state.found
-        html = numbers_html(found)
+        state, results = self.control.state, self.control.state.results
+        html = numbers_html(results)
         if self.numbers_label.text() != html:
             self.numbers_label.setText(html)
         self.numbers_label.setVisible(bool(html))
         has_others = bool(state.chosen[1] or state.chosen[2])
-        self.numbers_note.show_text(numbers_note(found, bool(state.chosen[0]), has_others))
+        self.numbers_note.show_text(numbers_note(results, bool(state.chosen[0]), has_others))
         self.region_note.show_text(region_text(state) if state.field is not None else "")
-        for check, on in (
-            (self.region_button, state.drawing), (self.region_box, state.in_region),
-            (self.map_box, state.map_shown), (self.before_button, state.before),
-            (self.rotation_box, state.rotation), (self.scale_box, state.magnification),
-        ):  # fmt: skip
-            with QSignalBlocker(check):
-                check.setChecked(on)
+        show_checked(self.region_button, state.drawing)
+        show_checked(self.region_box, state.in_region)
+        show_checked(self.residual_box, state.residual_shown)
         self.region_button.setEnabled(state.field is not None)
         self.clear_button.setEnabled(state.region is not None)
         self.region_box.setVisible(state.region is not None)
-        text = found.residual_text if found is not None else ""
-        self.residual_note.show_text(text or "The residual needs a low-dose image and its output.")
-        self.map_box.setEnabled(state.map is not None)
-        histograms = found.histograms.get(state.scaled, ()) if found is not None else ()
+        text = results.residual_text if results is not None else ""
+        self.residual_note.show_text(text or NO_RESIDUAL)
+        self.residual_box.setEnabled(state.residual_picture is not None)
+        histograms = results.histograms.get(state.scaled, ()) if results is not None else ()
         self.plot.setVisible(bool(histograms))
         self.plot.show_histograms(histograms, state.scaled, self.control.viewer.theme)
-        text = found.histogram_text.get(state.scaled, "") if found is not None else ""
+        text = results.histogram_text.get(state.scaled, "") if results is not None else ""
         self.histogram_note.show_text(text or "Open an image to see its histogram.")
 
     def _show_registration(self) -> None:
-        state = self.control.state
-        both = picture_of(state, "HDE") is not None and picture_of(state, "LDE") is not None
-        self.register_button.setEnabled(both and not state.registering)
-        self.register_button.setText("Registering …" if state.registering else "Register HDE to LDE")
-        moved = state.moved
-        text = (
-            "Finds how the high dose lies on the low dose, in nm."
-            if both
-            else ("Registration needs a high-dose and a low-dose image.")
-        )
-        if moved is not None:
-            text = f"{moved.text} {'Accepted.' if moved.is_kept else 'Accept it, or undo.'}"
-        self.moved_note.show_text(text)
-        self.overlay_button.setEnabled(both)
-        self.before_button.setEnabled(moved is not None)
-        self.keep_button.setEnabled(moved is not None and not moved.is_kept)
-        self.undo_button.setEnabled(moved is not None)
+        state, alignment = self.control.state, self.control.state.alignment
+        has_both = picture_of(state, "HDE") is not None and picture_of(state, "LDE") is not None
+        text = "Finds how the high dose lies on the low dose."
+        if alignment is not None:
+            text = f"{alignment.text} {'Accepted.' if alignment.is_accepted else 'Accept it, or undo it.'}"
+        elif not has_both:
+            text = "Registration needs a high-dose and a low-dose image."
+        self.registration_note.show_text(text)
+        self.register_button.setText("Registering …" if state.registering else _REGISTER)
+        self.register_button.setEnabled(has_both and not state.registering)
+        self.overlay_button.setEnabled(has_both)
+        self.accept_button.setEnabled(alignment is not None and not alignment.is_accepted)
+        for button in (self.before_button, self.undo_button):
+            button.setEnabled(alignment is not None)
+        show_checked(self.before_button, state.unregistered)
+        show_checked(self.rotation_box, state.rotation)
+        show_checked(self.magnification_box, state.magnification)
 
     def event(self, event: QEvent | None) -> bool:
         """Stop blinking while hidden."""
@@ -395,4 +396,4 @@ def placed_by_user() -> frozenset[str]:
 
 
 def _frames(n: int) -> str:
-    return "this frame" if n == 1 else f"{n} frames"
+    return "1 frame" if n == 1 else f"{n} frames"

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.compare.field import Box, Placement, Pyramid
-from napari_lowdose_tem.widgets.compare.jobs import NumbersRequest, bring
-from napari_lowdose_tem.widgets.compare.state import CompareState, Picture, picture_of
+from napari_lowdose_tem.widgets.compare.field_of_view import Box, Placement, Pyramid
+from napari_lowdose_tem.widgets.compare.grid_frame import resample_to_grid
+from napari_lowdose_tem.widgets.compare.results_job import ResultsRequest
+from napari_lowdose_tem.widgets.compare.state import NO_RESIDUAL, CompareState, Picture, picture_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 _MOST_PX = 1200  # along a side of a panel, 2.3 inches wide
 
 
-def draw_panels(state: CompareState, factors: Mapping[str, float], visible: Box | None) -> Figure:
+def draw_figure(state: CompareState, factors: Mapping[str, float], visible: Box | None) -> Figure:
     """Draw the pictures shown, as far as they are in view, with what was drawn on them.
 
     Parameters
     ----------
     factors
-        As `compare_contrast.Contrast`.
+        As in `contrast.Contrast`.
     visible
         Part of the field; None for all.
     """
@@ -38,9 +39,9 @@ def draw_panels(state: CompareState, factors: Mapping[str, float], visible: Box 
     if state.mode != "side":
         shown.sort(key=lambda picture: state.pair.index(picture.role))
     panels = [_make_panel(state, picture, factors.get(picture.role, 1.0), visible) for picture in shown]
-    if state.map_shown and state.map is not None:
-        panels.append(_make_panel(state, state.map, 1.0, visible))
-    return draw_comparison(panels, shared=False if state.map_shown else state.shared)
+    if state.residual_shown and state.residual_picture is not None:
+        panels.append(_make_panel(state, state.residual_picture, 1.0, visible))
+    return draw_comparison(panels, shared=False if state.residual_shown else state.shared)
 
 
 def _make_panel(state: CompareState, picture: Picture, factor: float, visible: Box | None) -> FramePanel:
@@ -109,7 +110,7 @@ def _closed(mark: Any) -> Any:
 
 
 def make_layer_image(
-    state: CompareState, what: str, images: Mapping[str, Image], request: NumbersRequest | None
+    state: CompareState, what: str, images: Mapping[str, Image], request: ResultsRequest | None
 ) -> Image:
     """Make the image of a new layer on the grid: "HDE" resampled and registered, "LDE" averaged, "residual".
 
@@ -121,29 +122,32 @@ def make_layer_image(
     field, picture = state.field, picture_of(state, what)
     if field is None or request is None:
         raise ValueError("Choose images first.")
-    size = request.grid[1]
+    size = request.grid.pixel_size_nm
     if what == "residual":
-        found = state.found.residual if state.found is not None else None
+        found = state.results.residual if state.results is not None else None
         if found is None:
-            raise ValueError("The residual needs a low-dose image and its output.")
-        said = {"residual_of": [state.chosen[1], state.chosen[2]]}
-        return Image(found.map, size, name="LDE − output", provenance=said)
+            raise ValueError(NO_RESIDUAL)
+        provenance: dict[str, Any] = {"residual_of": [state.chosen[1], state.chosen[2]]}
+        return Image(found.map, size, name="LDE − output", provenance=provenance)
     if picture is None:
-        raise ValueError(f"There is no {what} to make a layer of.")
+        raise ValueError(f"There is no {what} to add.")
     image = images[what]
     if what == "HDE":
-        item = request.item("HDE")
-        if item is None:
-            raise ValueError("Wait until the high dose is read.")
-        pixels = bring(item, request.grid, request.moved)
-        said = {"brought_to": state.chosen[1] or state.chosen[2]}
-        if request.moved is not None:
-            found = request.moved.similarity
-            said["registered"] = {
-                "shift_px": list(found.shift_px), "rotation_deg": found.rotation_deg, "scale": found.scale
-            }  # fmt: skip
+        frame = request.frame("HDE")
+        if frame is None:
+            raise ValueError("The HDE is still being read; try again in a moment.")
+        pixels = resample_to_grid(frame, request.grid, request.alignment)
+        provenance = {"brought_to": state.chosen[1] or state.chosen[2]}
+        if request.alignment is not None:
+            similarity = request.alignment.similarity
+            provenance["registered"] = {
+                "shift_px": list(similarity.shift_px),
+                "rotation_deg": similarity.rotation_deg,
+                "scale": similarity.scale,
+            }
         name = f"{image.name} on the grid of {state.chosen[1] or state.chosen[2]}"
     else:
-        pixels, said = np.asarray(picture.pixels), {"mean_of_frames": state.average}
+        pixels, provenance = np.asarray(picture.pixels), {"mean_of_frames": state.average}
         name = f"{image.name} mean of {state.average}"
-    return Image(pixels, size, image.counts_per_electron, name=name, provenance={**image.provenance, **said})
+    provenance = {**image.provenance, **provenance}
+    return Image(pixels, size, image.counts_per_electron, name=name, provenance=provenance)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from napari_lowdose_tem.widgets.compare.field import Box, Placement, Point
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.image import F64
+from napari_lowdose_tem.widgets.compare.field_of_view import Box, Placement, Point
 from napari_lowdose_tem.widgets.shared.coordinates import convert_points
+from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy, unique_name
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -101,23 +101,23 @@ class Outlines:
         layer = self._viewer.add_shapes(
             None,
             ndim=2,
-            name=_layers.unique_name(NAME, [other.name for other in self._viewer.layers]),
+            name=unique_name(NAME, [other.name for other in self._viewer.layers]),
             units=image.units[-2:],
             edge_color=_COLOR,
             face_color="transparent",
-            metadata={_layers.KEY: {_ENTRY: True}},
+            metadata={KEY: {_ENTRY: True}},
         )
         self._viewer.layers.selection.active = active
         self._viewer.layers.selection.update(selected)
         return layer
 
     def _own(self) -> Shapes | None:
-        return next((x for x in self._watched if x.metadata.get(_layers.KEY, {}).get(_ENTRY)), None)
+        return next((x for x in self._watched if x.metadata.get(KEY, {}).get(_ENTRY)), None)
 
     def _find(self) -> list[Shapes]:
         from napari.layers import Shapes
 
-        return [x for x in self._viewer.layers if isinstance(x, Shapes) and not _layers.is_grid_copy(x)]
+        return [x for x in self._viewer.layers if isinstance(x, Shapes) and not is_grid_copy(x)]
 
     def _on_layers(self, event: Any = None) -> None:
         found = self._find()
@@ -137,10 +137,11 @@ class Outlines:
         self._changed()
 
 
-def _trace(kind: str, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _trace(kind: str, corners: F64) -> F64:
     if kind == "ellipse":
         center, half, other = corners.mean(0), (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
-        return center + np.cos(_ROUND)[:, None] * half + np.sin(_ROUND)[:, None] * other
+        ellipse: F64 = center + np.cos(_ROUND)[:, None] * half + np.sin(_ROUND)[:, None] * other
+        return ellipse
     if kind in ("rectangle", "polygon"):
         return np.vstack([corners, corners[:1]])
     return corners

