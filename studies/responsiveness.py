@@ -89,7 +89,9 @@ def measure_live(viewer: napari.Viewer, movie: npt.NDArray[Any], args: argparse.
     viewer.window.add_dock_widget(dock, name="Live", area="right")
     control: LiveControl = dock.control
     control.choose_model(str(find_model(args.model).path))
-    control.choose(kind=LAYER, rate_per_s=args.rate, device=args.device)
+    control.choose_kind(LAYER)
+    control.set_rate(args.rate)
+    control.choose_device(args.device)
     viewer.layers["movie"].visible = False
     wait(2)
     start = Beats()

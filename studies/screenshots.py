@@ -282,7 +282,9 @@ def shoot_live(viewer: napari.Viewer, frame: str | None) -> None:
         viewer.layers.clear()
         dock = open_dock(viewer, "Live")
         state = dock.control.state
-        dock.control.choose(kind=REPLAY, path="movie.tif", rate_per_s=8.0)
+        dock.control.choose_kind(REPLAY)
+        dock.control.choose_path("movie.tif")
+        dock.control.set_rate(8.0)
         dock.run_button.click()
         wait(lambda: bool(came := re.match(r"\d+", state.count_text)) and int(came[0]) > REPLAYED)
         viewer.canvas.overlays.scale_bar.visible = True

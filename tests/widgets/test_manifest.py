@@ -209,7 +209,7 @@ def test_menu_command_prepares_the_selected_stack(viewer):
     (dock,) = (dock for name, dock in viewer.window.dock_widgets.items() if name.startswith("Enhance ("))
     assert dock.isVisibleTo(viewer.window._qt_window)
     assert dock.control.state.source == "first"
-    assert dock.run_button.text() == "Enhance the whole stack"
+    assert dock.run_button.text() == "Enhance whole stack …"
     assert not dock.control.state.preview
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.enhancement.run import enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
 from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
-from napari_lowdose_tem.widgets.enhance.preview import FrameCache, PreviewFrame
+from napari_lowdose_tem.widgets.enhance.preview import EngineKey, FrameCache, FrameKey, PreviewFrame
 from napari_lowdose_tem.widgets.shared import layers as _layers
 from napari_lowdose_tem.widgets.shared.parts import Note
 from napari_lowdose_tem.widgets.shared.source_tokens import SourceTokens
@@ -81,7 +82,7 @@ def test_whole_stack_into_memory(qtbot, viewer, control, movie):
     low, high = output.contrast_limits
     assert output.data.min() <= low < high <= output.data.max()
     assert control.state.source == "movie"  # the output is not what to enhance next
-    assert "5 frames enhanced" in control.state.message
+    assert control.state.message.startswith("5 frames enhanced in ")
 
 
 def test_corrected_gain_reaches_the_outputs(qtbot, viewer, control):
@@ -283,7 +284,7 @@ def test_cancel_after_the_last_frame_is_finished(qtbot, viewer, control):
 
     control._job.progress.connect(cancel)
     wait_stack(qtbot, control)
-    assert "5 frames enhanced" in control.state.message
+    assert control.state.message.startswith("5 frames enhanced in ")
     made = _layers.image_from_layer(viewer.layers["movie enhanced"]).provenance["enhanced"]
     assert "finished_frames" not in made
 
@@ -291,14 +292,14 @@ def test_cancel_after_the_last_frame_is_finished(qtbot, viewer, control):
 def test_cancel_within_a_tile(qtbot, viewer, control, monkeypatch):
     frame = np.random.default_rng(0).poisson(100, (600, 1500)).astype(np.uint16)
     use(viewer, frame)
-    choice = control._choice()
-    monkeypatch.setattr(control, "_choice", lambda: type(choice)(choice.model, 1, "cpu", "float32", 640))
+    options = EngineOptions(model=control.state.model, device="cpu", precision="float32", tile_px=640)
+    monkeypatch.setattr(control, "_engine_options", lambda: options)
     control.start_stack()
     control._job.progress.connect(
         lambda progress: control.cancel_stack() if progress.frames is None else None
     )
     wait_stack(qtbot, control)
-    assert control.state.message == "Stopped before a frame was done."
+    assert control.state.message == "Cancelled before the first frame was finished."
 
 
 def test_whole_stack_to_disk_and_resume(qtbot, viewer, control, movie, tmp_path):
@@ -343,7 +344,7 @@ def test_frames_without_signal_are_an_error_line(qtbot, viewer, control):
         qtbot.waitUntil(lambda: control.state.is_error, timeout=LONG)
         assert "no signal" in control.state.message
         assert "\n" not in control.state.message
-        control._say("")
+        control.state.report("")
 
 
 @pytest.mark.filterwarnings("default")
@@ -411,8 +412,14 @@ def test_missing_model_file(control, tmp_path):
     assert "does not exist" in control.state.message
 
 
+def make_preview_frame(index):
+    key = FrameKey(0, index, EngineKey(EngineOptions(), 1))
+    pixels = np.zeros((10, 10), np.float32)
+    return PreviewFrame(key=key, pixels=pixels, provenance={}, device="", note="")
+
+
 def test_cache_holds_its_limit_and_drops_the_oldest():
-    frames = [PreviewFrame((0, i, None), i, np.zeros((10, 10), np.float32), {}, "", "") for i in range(4)]
+    frames = [make_preview_frame(i) for i in range(4)]
     cache = FrameCache(1000)
     for frame in frames[:2]:
         cache.add(frame)

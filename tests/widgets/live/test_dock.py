@@ -7,10 +7,10 @@ import tifffile
 from napari.components import ViewerModel
 
 from napari_lowdose_tem import live
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.live import LiveStep, Skipped
-from napari_lowdose_tem.widgets.enhance.preview import EngineChoice
 from napari_lowdose_tem.widgets.live import request as live_request
 from napari_lowdose_tem.widgets.live.control import LiveControl
 from napari_lowdose_tem.widgets.live.dock import LiveDock
@@ -21,6 +21,7 @@ from napari_lowdose_tem.widgets.live.state import (
     LAYER,
     REPLAY,
     describe_counts,
+    describe_ms,
     describe_rate,
     describe_skipped,
 )
@@ -47,7 +48,9 @@ def here(monkeypatch):
 def control(viewer, qtbot):
     control = LiveControl(viewer)
     control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
-    control.choose(kind=LAYER, device="cpu", rate_per_s=2000.0)
+    control.choose_kind(LAYER)
+    control.choose_device("cpu")
+    control.set_rate(2000.0)
     yield control
     control.close()
     qtbot.waitUntil(lambda: control._job is None or not control._job.is_running, timeout=LONG)
@@ -108,32 +111,36 @@ def test_replay_of_a_layer_shows_both_in_place_until_stopped(here, qtbot, contro
 
 
 def test_frames_are_all_accounted_for_at_the_end(here, qtbot, control, file):
-    control.choose(kind=REPLAY, path=str(file), loop=False)
+    control.choose_kind(REPLAY)
+    control.choose_path(str(file))
+    control.set_loop(False)
     control.start()
     wait_ended(qtbot, control)
-    assert control.state.message == "The replay is over."
+    assert control.state.message == "End of the replay."
     step = control._step
     assert step.arrived == 5 == step.enhanced + step.dropped
-    assert control.state.count_text.startswith("5 came")
+    assert control.state.count_text.startswith("5 received; 99 % within ")
 
 
 def test_saving_every_frame_ends_with_the_last_and_goes_on(here, qtbot, control, file, tmp_path):
-    control.choose(kind=REPLAY, path=str(file))
+    control.choose_kind(REPLAY)
+    control.choose_path(str(file))
     control.choose_output(tmp_path / "out.ome.zarr")
     assert control.state.save_all
-    for expected in ("5 came · 5 enhanced", "0 came · 0 enhanced"):
+    for expected in ("5 received; 99 % within", "0 received · 0 enhanced"):
         control.start()
         wait_ended(qtbot, control)
         assert not control.state.is_error, control.state.message
         assert control.state.count_text.startswith(expected)
         assert read(tmp_path / "out.ome.zarr").n_frames == 5
-    assert "goes on" in control.state.output_text
+    assert "will be continued" in control.state.output_text
 
 
 def test_folder_with_a_broken_file_is_followed(here, qtbot, control, viewer, movie, tmp_path):
     folder = tmp_path / "camera"
     folder.mkdir()
-    control.choose(kind=FOLDER, path=str(folder))
+    control.choose_kind(FOLDER)
+    control.choose_path(str(folder))
     control.start()
     qtbot.waitUntil(lambda: control.state.message.startswith("Waiting"), timeout=LONG)
     tifffile.imwrite(folder / "frame_0.tif", movie[0])
@@ -151,7 +158,8 @@ def test_folder_with_a_broken_file_is_followed(here, qtbot, control, viewer, mov
 
 @pytest.mark.parametrize("path", ["none", "movie.dm4"])
 def test_what_cannot_be_followed_is_one_red_line(here, qtbot, control, tmp_path, path):
-    control.choose(kind=FOLDER, path=str(tmp_path / path))
+    control.choose_kind(FOLDER)
+    control.choose_path(str(tmp_path / path))
     control.start()
     wait_ended(qtbot, control)
     assert control.state.is_error
@@ -161,7 +169,8 @@ def test_what_cannot_be_followed_is_one_red_line(here, qtbot, control, tmp_path,
 def test_another_jobs_output_is_refused(here, qtbot, control, file, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
-    control.choose(kind=REPLAY, path=str(file))
+    control.choose_kind(REPLAY)
+    control.choose_path(str(file))
     control.choose_output(tmp_path / "out")
     control.start()
     wait_ended(qtbot, control)
@@ -185,7 +194,7 @@ def test_dock_says_what_is_missing_and_runs(here, qtbot, viewer):
     control = dock.control
     assert not dock.run_button.isEnabled()
     assert "folder" in dock.source_note.text()
-    control.choose(kind=LAYER)
+    control.choose_kind(LAYER)
     assert "movie" in dock.source_note.text()
     assert not dock.path_edit.isVisible()
     assert dock.rate_box.isVisible()
@@ -193,7 +202,7 @@ def test_dock_says_what_is_missing_and_runs(here, qtbot, viewer):
     assert dock.layer_box.currentText() == "stack"
     assert dock.run_button.isEnabled()
     control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
-    control.choose(device="cpu")
+    control.choose_device("cpu")
     dock.average_box.setValue(0.5)
     assert control.state.average_s == 0.5
     assert dock.of_box.isEnabled()
@@ -214,7 +223,8 @@ def test_closing_the_dock_ends_the_job(qtbot, viewer):
     qtbot.addWidget(dock)
     control = dock.control
     control.choose_model(next(path for path, label in control.state.models if label == "tiny"))
-    control.choose(kind=LAYER, device="cpu")
+    control.choose_kind(LAYER)
+    control.choose_device("cpu")
     control.start()
     wait_shown(qtbot, control, "movie")
     job = control._job
@@ -237,7 +247,8 @@ def test_killed_process_is_told_and_another_can_be_started(
     assert control.state.is_error
     assert "start again" in control.state.message
     tifffile.imwrite(tmp_path / "frame.tif", movie[1])
-    control.choose(kind=FOLDER, path=str(tmp_path))
+    control.choose_kind(FOLDER)
+    control.choose_path(str(tmp_path))
     control.start()
     assert not control.state.is_error
     raw, enhanced = wait_shown(qtbot, control, tmp_path.name)
@@ -299,10 +310,12 @@ def test_layers_come_one_at_a_time_and_show_the_frame_in_the_end(viewer):
 
 def test_a_movie_of_one_frame_is_shown_whole(here, qtbot, control, viewer, movie, tmp_path):
     tifffile.imwrite(tmp_path / "one.tif", movie[0])
-    control.choose(kind=REPLAY, path=str(tmp_path / "one.tif"), loop=False)
+    control.choose_kind(REPLAY)
+    control.choose_path(str(tmp_path / "one.tif"))
+    control.set_loop(False)
     control.start()
     wait_ended(qtbot, control)
-    assert control.state.message == "The replay is over."
+    assert control.state.message == "End of the replay."
     np.testing.assert_array_equal(viewer.layers["one.tif, live raw"].data, movie[0])
     assert "one.tif, live enhanced" in viewer.layers
     assert viewer.canvas.grid.enabled
@@ -313,7 +326,9 @@ def test_only_a_part_of_a_movie_too_large_to_copy_is_played(monkeypatch, movie):
     assert describe_played(image) == ""
     monkeypatch.setattr(live_request, "_MOST_SENT_BYTES", 3 * movie[0].nbytes)
     assert describe_played(image).startswith("Plays the first 3 of 5 frames")
-    request = LiveRequest(LAYER, "", image, 30.0, False, EngineChoice("default", 0))
+    request = LiveRequest(
+        kind=LAYER, path="", image=image, rate_per_s=30.0, loop=False, engine=EngineOptions()
+    )
     events = [
         event for event in request.config().source.iter_events(False) if isinstance(event, live.Arrival)
     ]
@@ -335,12 +350,13 @@ def test_texts():
     step = LiveStep(
         arrived=1204, enhanced=640, dropped=564, frames_per_s=24.8, latency_ms_p50=38.2, latency_ms_p99=12_345
     )
-    assert describe_rate(step) == "25 frames/s · latency 38 ms, p99 12 s"
-    assert describe_counts(step, False) == "1,204 came · 640 enhanced · 564 dropped"
+    assert describe_rate(step) == "25 frames/s · median latency 38 ms"
+    assert describe_counts(step, False) == "1,204 received; 99 % within 12 s · 640 enhanced · 564 dropped"
     assert describe_rate(LiveStep()) == ""
+    assert [describe_ms(value) for value in (61.4, 1480, 9994, 9996)] == ["61 ms", "1.48 s", "9.99 s", "10 s"]
     skipped = Skipped("a.txt", "no frame"), Skipped("b.tif", "cut short")
     assert describe_skipped(1, skipped[:1]) == "Skipped “a.txt”: no frame"
-    assert describe_skipped(1200, skipped) == "1,200 skipped, the last one “b.tif”: cut short"
+    assert describe_skipped(1200, skipped) == "1,200 files skipped, the last one “b.tif”: cut short"
 
 
 def test_opening_the_dock_imports_no_torch():

@@ -1,66 +1,67 @@
-"""Single frames enhanced while the user looks through a stack: the job and the frames it made. No Qt."""
+"""Preview of single frames while the user looks through a stack: the job and the frames it made. No Qt."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.engine.options import EngineOptions
+from napari_lowdose_tem.image import F32, Image
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.engine import Engine
     from napari_lowdose_tem.network.scaling import Scaling
 
 
-@dataclass(frozen=True)
-class EngineChoice:
-    """Which engine: model file and when it was last changed, and as `enhance.Engine` takes them."""
+class EngineKey(NamedTuple):
+    """The engine's options, and when its model file was last changed [ns]."""
 
-    model: str
+    options: EngineOptions
     model_time_ns: int
-    device: str = "auto"
-    precision: str = "auto"
-    tile_px: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
+class FrameKey(NamedTuple):
+    """Pixels of a layer (a token of theirs), index of the frame, engine."""
+
+    source: int
+    frame: int
+    engine: EngineKey
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PreviewRequest:
-    """Frames to enhance, the one shown first, then those likely to be shown next."""
+    """Frames to enhance: the one shown first, then those likely to be shown next."""
 
     image: Image
-    source: Hashable
+    source: int
     frames: tuple[int, ...]
-    choice: EngineChoice
+    engine: EngineKey
 
-    def key(self, frame: int) -> tuple[Hashable, int, EngineChoice]:
+    def key(self, frame: int) -> FrameKey:
         """Key of a frame in the cache."""
-        return self.source, frame, self.choice
+        return FrameKey(self.source, frame, self.engine)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PreviewFrame:
     """An enhanced frame, float32 counts (rows, columns), and what made it."""
 
-    key: tuple[Hashable, int, EngineChoice]
-    index: int
-    pixels: npt.NDArray[np.float32]
-    provenance: dict[str, Any]
+    key: FrameKey
+    pixels: F32
+    provenance: Mapping[str, Any]
     device: str
     note: str
 
 
 class PreviewEngine:
-    """An engine kept from frame to frame with the level of the last stack; for one job at a time."""
+    """An engine kept from frame to frame, with the level of the last stack; for one job at a time."""
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
-        self._choice: EngineChoice | None = None
-        self._level: tuple[Hashable, Scaling | None] | None = None
+        self._key: EngineKey | None = None
+        self._level: tuple[tuple[int, EngineKey], Scaling | None] | None = None
         self._retired = False
 
     def iter_frames(self, request: PreviewRequest) -> Iterator[PreviewFrame | None]:
@@ -73,9 +74,9 @@ class PreviewEngine:
                 self.release()
 
     def _iter_frames(self, request: PreviewRequest) -> Iterator[PreviewFrame | None]:
-        engine = self._engine_for(request.choice)
+        engine = self._engine_for(request.engine)
         yield None
-        level = (request.source, request.choice)
+        level = (request.source, request.engine)
         if self._level is None or self._level[0] != level:
             self._level = level, engine.measure(request.image)
         scaling = self._level[1]
@@ -84,8 +85,13 @@ class PreviewEngine:
             yield None
             counts = request.image.frames(index, index + 1)
             output = yield from engine.iter_enhance(counts, scaling, lambda share: None)
-            frame = {**provenance, "frame": index} if request.image.is_stack else provenance
-            yield PreviewFrame(request.key(index), index, output[0], frame, str(engine.device), engine.note)
+            yield PreviewFrame(
+                key=request.key(index),
+                pixels=output[0],
+                provenance={**provenance, "frame": index} if request.image.is_stack else provenance,
+                device=str(engine.device),
+                note=engine.note,
+            )
 
     def retire(self) -> None:
         """Give the memory back as soon as the job that is running ends."""
@@ -95,17 +101,14 @@ class PreviewEngine:
         """Give the engine's memory back."""
         if self._engine is not None:
             self._engine.close()
-        self._engine = self._choice = self._level = None
+        self._engine = self._key = self._level = None
 
-    def _engine_for(self, choice: EngineChoice) -> Engine:
-        if self._engine is None or self._choice != choice:
+    def _engine_for(self, key: EngineKey) -> Engine:
+        if self._engine is None or self._key != key:
             from napari_lowdose_tem.engine.engine import Engine
 
             self.release()
-            self._engine = Engine(
-                choice.model, choice.device, precision=choice.precision, tile_px=choice.tile_px
-            )
-            self._choice = choice
+            self._engine, self._key = Engine.from_options(key.options), key
         return self._engine
 
 
@@ -114,10 +117,10 @@ class FrameCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self._frames: OrderedDict[Hashable, PreviewFrame] = OrderedDict()
+        self._frames: OrderedDict[FrameKey, PreviewFrame] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: Hashable) -> PreviewFrame | None:
+    def get(self, key: FrameKey) -> PreviewFrame | None:
         """Return the frame of a key, if it is still there."""
         if key in self._frames:
             self._frames.move_to_end(key)
@@ -136,6 +139,6 @@ class FrameCache:
         self._frames.clear()
         self._bytes = 0
 
-    def _drop(self, key: Hashable) -> None:
+    def _drop(self, key: FrameKey) -> None:
         if (old := self._frames.pop(key, None)) is not None:
             self._bytes -= old.pixels.nbytes

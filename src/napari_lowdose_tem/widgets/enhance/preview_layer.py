@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.enhance.preview import (
-    EngineChoice,
+    EngineKey,
     FrameCache,
+    FrameKey,
     PreviewEngine,
     PreviewFrame,
     PreviewRequest,
 )
 from napari_lowdose_tem.widgets.enhance.stack import free_memory_bytes
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared import layers
+from napari_lowdose_tem.widgets.shared.models import model_time_ns
 from napari_lowdose_tem.widgets.shared.source_tokens import SourceTokens
 from napari_lowdose_tem.widgets.shared.worker import Job
 
@@ -27,7 +31,7 @@ _AHEAD = 2  # frames enhanced ahead when the user steps or plays through the sta
 
 
 class PreviewLayer:
-    """Shows enhanced frames as soon as they are there; the newest wish wins.
+    """Shows enhanced frames as soon as they are there; the latest request wins.
 
     For a stack the layer is a stack of one frame, lying at that frame: where the frame shown is not yet
     enhanced one sees the source, never the enhancement of another frame.
@@ -53,29 +57,31 @@ class PreviewLayer:
         self._cache = FrameCache(min(_CACHE_BYTES, free_memory_bytes() // 8))
         self._source: Layer | None = None
         self._image: Image | None = None
-        self._frame = 0
-        self._wanted: Any = None
-        self._shown_key: Any = None
+        self._wanted: FrameKey | None = None
+        self._shown_key: FrameKey | None = None
         self._job: Job | None = None
         self._running: PreviewRequest | None = None
         self._next: PreviewRequest | None = None
         self._is_on = False
 
-    def show(self, source: Layer, image: Image, choice: EngineChoice) -> bool:
-        """Show the frame the viewer is at; returns whether it was there already."""
-        index = _layers.frame_index(self._viewer, source)
-        step = index - self._frame if source is self._source else 0
-        self._source, self._image, self._frame, self._is_on = source, image, index, True
-        token = self.tokens.of(source, _layers.level0(source))
-        request = PreviewRequest(image, token, (index,), choice)
+    def show(self, source: Layer, image: Image, options: EngineOptions) -> bool:
+        """Show the frame the viewer is at; return whether it was there already."""
+        index = layers.frame_index(self._viewer, source)
+        before = self._wanted.frame if self._wanted is not None and source is self._source else index
+        self._source, self._image, self._is_on = source, image, True
+        request = PreviewRequest(
+            image=image,
+            source=self.tokens.of(source, layers.level0(source)),
+            frames=(index, *_ahead(index, index - before, image.n_frames)),
+            engine=EngineKey(options, model_time_ns(options.model)),
+        )
         self._wanted = request.key(index)
-        cached = self._cache.get(request.key(index))
+        cached = self._cache.get(self._wanted)
         if cached is not None:
             self._put(cached)
-        frames = (index, *self._ahead(index, step, image.n_frames))
-        missing = tuple(i for i in frames if self._cache.get(request.key(i)) is None)
+        missing = tuple(i for i in request.frames if self._cache.get(request.key(i)) is None)
         if missing:
-            self._ask(PreviewRequest(image, token, missing, choice))
+            self._ask(replace(request, frames=missing))
         return cached is not None
 
     def pause(self) -> None:
@@ -100,11 +106,6 @@ class PreviewLayer:
         self._cache.clear()
         self.layer = self._source = self._image = None
 
-    def _ahead(self, index: int, step: int, n_frames: int) -> tuple[int, ...]:
-        if abs(step) != 1:
-            return ()
-        return tuple(i for i in range(index + step, index + step * (_AHEAD + 1), step) if 0 <= i < n_frames)
-
     def _ask(self, request: PreviewRequest) -> None:
         if self._job is None:
             self._start(request)
@@ -114,9 +115,9 @@ class PreviewLayer:
             self._next = request
             self._job.cancel()
 
-    def _in_work(self) -> Any:
+    def _in_work(self) -> FrameKey | None:
         """Key of the frame the job works on; None when it is through."""
-        keys = [] if self._running is None else map(self._running.key, self._running.frames)
+        keys = map(self._running.key, self._running.frames) if self._running is not None else ()
         return next((key for key in keys if self._cache.get(key) is None), None)
 
     def _start(self, request: PreviewRequest) -> None:
@@ -141,17 +142,12 @@ class PreviewLayer:
         if is_wanted:
             self._failed(error)
 
-    def _on_ended(self, last: Any = None) -> None:
+    def _on_ended(self, last: object = None) -> None:
         self._job = self._running = None
         if self._next is not None and self._is_on:
             self._start(self._next)
         elif not self._is_on:
             self._engine.release()
-
-    def _left_over(self, name: str, ndim: int) -> Layer | None:
-        """Find the layer of a dock closed before."""
-        layer = self._viewer.layers[name] if name in self._viewer.layers else None
-        return layer if layer is not None and _layers.is_output(layer) and layer.ndim == ndim else None
 
     def _put(self, frame: PreviewFrame) -> None:
         source, image, viewer = self._source, self._image, self._viewer
@@ -159,27 +155,35 @@ class PreviewLayer:
             return
         pixels = frame.pixels[None] if image.is_stack else frame.pixels
         shown = image.with_data(pixels, provenance=frame.provenance)
-        at = frame.index if image.is_stack else None
-        layer = self.layer
-        if layer is not None and layer.ndim != pixels.ndim:
+        at = frame.key.frame if image.is_stack else None
+        if self.layer is not None and self.layer.ndim != pixels.ndim:
+            viewer.layers.remove(self.layer)
             self.layer = None
-            viewer.layers.remove(layer)
         name = f"{source.name} enhanced (preview)"
         if self.layer is None:
             self.layer, self._shown_key = self._left_over(name, pixels.ndim), None
         if self.layer is None:
-            selected, active = set(viewer.layers.selection), viewer.layers.selection.active
-            made = _layers.layer_tuple(shown, name, like=source, frame=at)
-            self.layer = _layers.add_image(viewer, made)
-            # the user keeps working on the layers chosen
-            viewer.layers.selection.active = active
-            viewer.layers.selection.update(selected)
+            made = layers.layer_tuple(shown, name, like=source, frame=at)
+            self.layer = layers.add_image_unselected(viewer, made)
         elif self._shown_key != frame.key:
             self.layer.data = pixels
-            if self._shown_key is None or self._shown_key[::2] != frame.key[::2]:  # other pixels or engine
-                self.layer.contrast_limits = _layers.limits_of(pixels)
+            before = self._shown_key
+            if before is None or (before.source, before.engine) != (frame.key.source, frame.key.engine):
+                self.layer.contrast_limits = layers.limits_of(pixels)
                 self.layer.name = name
         self._shown_key = frame.key
-        _layers.set_provenance(self.layer, shown)
-        _layers.place(self.layer, source, at)
+        layers.set_provenance(self.layer, shown)
+        layers.place(self.layer, source, at)
         self._shown(frame)
+
+    def _left_over(self, name: str, ndim: int) -> Layer | None:
+        """Find the layer of a dock closed before."""
+        layer = self._viewer.layers[name] if name in self._viewer.layers else None
+        return layer if layer is not None and layers.is_output(layer) and layer.ndim == ndim else None
+
+
+def _ahead(index: int, step: int, n_frames: int) -> tuple[int, ...]:
+    """Return the frames to come when the viewer went by a step of one frame."""
+    if abs(step) != 1:
+        return ()
+    return tuple(i for i in range(index + step, index + step * (_AHEAD + 1), step) if 0 <= i < n_frames)

@@ -1,4 +1,4 @@
-"""A whole stack enhanced into memory or onto disk: the frozen request, and where the output fits. No Qt."""
+"""A whole stack enhanced into memory or to disk: the frozen request, and where the output fits. No Qt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.enhance.preview import EngineChoice
+from napari_lowdose_tem.widgets.shared.durations import duration
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.enhancement.run import Progress
@@ -17,12 +18,12 @@ _MEMORY_SHARE = 4  # an output may take this fraction of the free memory
 _UNKNOWN_MEMORY = 4 * 2**30
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class StackRequest:
     """A stack or frame to enhance, into memory or to an OME-Zarr folder `output`."""
 
     image: Image
-    choice: EngineChoice
+    engine: EngineOptions
     output: Path | None = None
     resume: bool = False
 
@@ -30,22 +31,22 @@ class StackRequest:
         """Run it; imports torch."""
         from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
 
-        choice = self.choice
+        engine = self.engine
         return iter_enhance(
             EnhanceJob(
                 self.image,
-                choice.model,
-                choice.device,
-                choice.precision,
+                engine.model,
+                engine.device,
+                engine.precision,
                 self.output,
-                tile_px=choice.tile_px,
+                tile_px=engine.tile_px,
                 resume=self.resume,
             )
         )
 
     def unfinished(self, made: Mapping[str, Any], n_frames: int) -> Image:
-        """Return the image with how it is made, as the job's progress tells, and how far it got."""
-        made = made or {"model_file": self.choice.model}
+        """Return the image with how it is made, as the job reports, and how many frames are finished."""
+        made = made or {"model_file": str(self.engine.model)}
         return self.image.with_provenance(enhanced={**made, "finished_frames": n_frames})
 
 
@@ -95,19 +96,24 @@ def size_text(n_bytes: float) -> str:
     return f"{n_bytes:.3g} {unit}"
 
 
-def progress_text(progress: Any) -> str:
+def progress_text(progress: Progress) -> str:
     """Return `12 of 50 frames · 3.4 frames/s · 11 s left`."""
     parts = [f"{int(progress.done)} of {progress.total} frames"]
     rate = progress.frames_per_s
     if progress.done > 0 and rate > 0:
-        parts.append(f"{rate:.2g} frames/s" if rate < 10 else f"{rate:.0f} frames/s")
-        parts.append(f"{duration((progress.total - progress.done) / rate)} left")
+        parts += [rate_text(rate), f"{duration((progress.total - progress.done) / rate)} left"]
     return " · ".join(parts)
 
 
-def duration(seconds: float) -> str:
-    """Return `40 s`, `12 min` or `2 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+def finished_text(progress: Progress, is_stack: bool, output: Path | None) -> str:
+    """Return `299 frames enhanced in 74.8 s (4 frames/s). Saved: PATH`."""
+    took_s = progress.elapsed_s
+    text = f"Frame enhanced in {took_s:.1f} s."
+    if is_stack:
+        text = f"{progress.total} frames enhanced in {took_s:.1f} s ({rate_text(progress.frames_per_s)})."
+    return f"{text} Saved: {output}" if output else text
+
+
+def rate_text(rate: float) -> str:
+    """Return `3.4 frames/s` or `24 frames/s`."""
+    return f"{rate:.2g} frames/s" if rate < 10 else f"{rate:.0f} frames/s"

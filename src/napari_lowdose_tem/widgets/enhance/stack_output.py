@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.image import F32, Image
 from napari_lowdose_tem.widgets.enhance.stack import StackRequest
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared import layers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -38,8 +38,8 @@ class StackOutput:
 
     def start(self, source: Layer, request: StackRequest) -> None:
         """Get ready for the enhancement of a layer, which may be removed or changed while it runs."""
-        # the layer of an unfinished output goes on to be that output's layer
-        if request.output is None or request.output != self._path or not self._is_there():
+        # a resumed output keeps its layer
+        if request.output is None or request.output != self._path or self._shown() is None:
             self._layer = None
         self.request, self._path, self._source = request, request.output, source
         self._data: Any = None
@@ -48,21 +48,22 @@ class StackOutput:
         self._refreshed_s = 0.0
 
     def take(self, progress: Progress) -> bool:
-        """Show the frames just finished; returns False when nobody waits for more."""
+        """Show the frames just finished; return False when nobody waits for more."""
         if progress.frames is not None:
+            layer = self._shown()
             if self._data is None:
                 self._data = progress.view
-                if self._is_there():
-                    self._layer.data = self._data
+                if layer is not None:
+                    layer.data = self._data
             self._made, self._n_done = progress.made, progress.first + len(progress.frames)
             if self._layer is None:
                 image = self._unfinished().with_data(self._data)
                 self._add_layer(image, progress.frames, cache=self.request.output is None)
-            elif self._is_there() and time.monotonic() - self._refreshed_s > _REFRESH_S:
-                self._layer.refresh()
-                _layers.set_provenance(self._layer, self._unfinished())
+            elif layer is not None and time.monotonic() - self._refreshed_s > _REFRESH_S:
+                layer.refresh()
+                layers.set_provenance(layer, self._unfinished())
                 self._refreshed_s = time.monotonic()
-        return self._layer is None or self._is_there() or self.request.output is not None
+        return self._layer is None or self._shown() is not None or self.request.output is not None
 
     def finish(self, progress: Progress) -> None:
         """Show the finished output."""
@@ -71,36 +72,37 @@ class StackOutput:
             return
         if self._layer is None:  # all was done in an earlier run
             self._add_layer(result, result.frames(0, 1), cache=True)
-        if self._is_there():
+        if (layer := self._shown()) is not None:
             if self.request.output is not None:
-                self._layer.data = result.data
-            self._layer.refresh()
-            _layers.set_provenance(self._layer, result)
+                layer.data = result.data
+            layer.refresh()
+            layers.set_provenance(layer, result)
         self._path = self._data = None
 
     def stop(self) -> int:
-        """Keep what is finished, returns how many frames."""
-        if self._is_there() and self._n_done:
+        """Keep what is finished; return how many frames."""
+        if (layer := self._shown()) is not None and self._n_done:
             if self.request.image.is_stack:
                 # no zeros that could be taken for frames
-                self._layer.data = self._data[: self._n_done]
-            _layers.set_provenance(self._layer, self._unfinished())
+                layer.data = self._data[: self._n_done]
+            layers.set_provenance(layer, self._unfinished())
         self._data = None
         return self._n_done
 
     def _unfinished(self) -> Image:
         return self.request.unfinished(self._made, self._n_done)
 
-    def _add_layer(self, image: Image, sample: Any, cache: bool) -> None:
-        # a running Zarr must not be cached: napari would keep frames that were not there yet
-        made = _layers.layer_tuple(
+    def _add_layer(self, image: Image, sample: F32, cache: bool) -> None:
+        # a Zarr that is being written must not be cached: napari would keep frames that were not there yet
+        made = layers.layer_tuple(
             image,
             f"{self._source.name} enhanced",
             like=self._source,
-            contrast_limits=_layers.limits_of(sample),
+            contrast_limits=layers.limits_of(sample),
             cache=cache,
         )
-        self._layer = _layers.add_image(self._viewer, made)
+        self._layer = layers.add_image(self._viewer, made)
 
-    def _is_there(self) -> bool:
-        return self._layer is not None and self._layer in self._viewer.layers
+    def _shown(self) -> Layer | None:
+        """Return the layer, None before it is added and when the user has removed it."""
+        return self._layer if self._layer is not None and self._layer in self._viewer.layers else None

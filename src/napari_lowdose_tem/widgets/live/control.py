@@ -5,12 +5,10 @@ from __future__ import annotations
 import gc
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.live.latest import LatestStep
-from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, ModelFile, find_model, list_models
-from napari_lowdose_tem.widgets.enhance.preview import EngineChoice
 from napari_lowdose_tem.widgets.live.layers import LiveLayers
 from napari_lowdose_tem.widgets.live.request import LiveRequest, describe_played, why_not_start
 from napari_lowdose_tem.widgets.live.state import (
@@ -20,20 +18,20 @@ from napari_lowdose_tem.widgets.live.state import (
     describe_rate,
     describe_skipped,
 )
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared import layers
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
-from napari_lowdose_tem.widgets.shared.devices import DEVICES
-from napari_lowdose_tem.widgets.shared.models import describe_model, model_label
-from napari_lowdose_tem.widgets.shared.settings import read_settings
+from napari_lowdose_tem.widgets.shared.devices import DEVICES, describe_device, preferred_device
+from napari_lowdose_tem.widgets.shared.models import NO_MODEL, ModelList, describe_model, engine_options
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.utils.events import Event
 
     from napari_lowdose_tem.live import LiveStep
 
 
-_TELL_S = 0.5
+_NUMBERS_S = 0.5  # numbers that change faster cannot be read
 _LONGEST_REST_MS = 500
 
 
@@ -47,20 +45,18 @@ class LiveControl:
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self.viewer = viewer = _layers.viewer_itself(viewer)
-        self.state = LiveState()
-        self._settings = read_settings()
-        self._models: dict[str, ModelFile] = {}
+        self.viewer = viewer = layers.viewer_itself(viewer)
+        self.state = LiveState(device=preferred_device(DEVICES))
+        self._models = ModelList()
         self._layers = LiveLayers(viewer)
         self._job: Job | None = None
         self._request: LiveRequest | None = None
-        self._newest = LatestStep()
+        self._latest = LatestStep()
         self._step: LiveStep | None = None
         self._shown = ""
-        self._n_skipped, self._told_s, self._shown_s = 0, 0.0, 0.0
-        self._drawn, self._rest = DelayedCall(self._on_drawn), DelayedCall(self._show_newest)
-        self._telling = DelayedCall(self._tell_last)
-        self.state.device = self._settings.device if self._settings.device in DEVICES else "auto"
+        self._n_skipped, self._numbers_s, self._shown_s = 0, 0.0, 0.0
+        self._drawn, self._rest = DelayedCall(self._on_drawn), DelayedCall(self._show_latest)
+        self._numbers = DelayedCall(self._show_last_numbers)
         events = viewer.layers.events
         self._connected = [events.inserted, events.removed, events.reordered, events.renamed]
         for event in self._connected:
@@ -76,113 +72,157 @@ class LiveControl:
         self._connected = []
         self.viewer.layers.events.removed.disconnect(self._free_memory)
         gc.unfreeze()
-        self._drawn.cancel()
-        self._rest.cancel()
-        self._telling.cancel()
+        for call in (self._drawn, self._rest, self._numbers):
+            call.cancel()
         if self._job is not None and self._request is not None:
             self._request.stopped.set()
             self._job.cancel()
 
     # ---- what the user chooses
 
-    def choose(self, **values: Any) -> None:
-        """Set choices of the state: kind, path, layer, rate_per_s, loop, save_all, average_s, level."""
-        for key, value in values.items():
-            setattr(self.state, key, value)
-        self._say("")
-        self._show_source()
+    def choose_kind(self, kind: str) -> None:
+        """Take frames from a folder, a growing file, or a replay of a file or layer."""
+        self.state.kind = kind
+        self._on_choice()
+
+    def choose_path(self, path: str) -> None:
+        """Take another folder or file."""
+        self.state.path = path
+        self._on_choice()
+
+    def choose_layer(self, name: str) -> None:
+        """Replay another layer."""
+        self.state.layer = name
+        self._on_choice()
+
+    def set_rate(self, rate_per_s: float) -> None:
+        """Replay so many frames per second."""
+        self.state.rate_per_s = rate_per_s
+        self._on_choice()
+
+    def set_loop(self, on: bool) -> None:
+        """Replay again and again, or once."""
+        self.state.loop = on
+        self._on_choice()
+
+    def choose_mode(self, save_all: bool) -> None:
+        """Enhance every frame in order, or the newest only."""
+        self.state.save_all = save_all
+        self._on_choice()
+
+    def set_average(self, average_s: float) -> None:
+        """Average over a time constant [s], 0 for not at all."""
+        self.state.average_s = average_s
+        self._on_choice()
+
+    def choose_averaged(self, average_of: str) -> None:
+        """Average the enhanced or the raw frames."""
+        self.state.average_of = average_of
+        self._on_choice()
+
+    def choose_level(self, level: str) -> None:
+        """Take the brightness from the first frame, or from each frame."""
+        self.state.level = level
+        self._on_choice()
+
+    def choose_device(self, device: str) -> None:
+        """Take another processor."""
+        self.state.device = device
+        self._on_choice()
 
     def choose_model(self, path: str) -> None:
         """Take a model of the list or any model file."""
-        if path not in self._models:
-            try:
-                self._models[path] = find_model(path)
-            except (ValueError, OSError) as error:
-                self._say(error_line(error), error=True)
-                return
-        self.state.models = tuple((key, model_label(file)) for key, file in self._models.items())
+        try:
+            self._models.add(path)
+        except (ValueError, OSError) as error:
+            self.state.report(error_line(error), is_error=True)
+            return
+        self.state.models = self._models.choices
         self.state.model = path
         self.state.model_text = describe_model(self._models[path])
-        self._say("")
-        self._show_source()
+        self._on_choice()
 
     def reload_models(self) -> None:
-        """List the models anew, those bundled and those of the user's folder."""
-        self._models = {str(file.path): file for file in list_models(self._settings.model_folder)}
-        default = [key for key, file in self._models.items() if file.label == DEFAULT_MODEL]
-        if chosen := [*default, *self._models][:1]:
-            self.choose_model(chosen[0])
+        """List the models again: those bundled and those in the user's folder."""
+        self._models.reload()
+        self.state.models = self._models.choices
+        if self._models.default:
+            self.choose_model(self._models.default)
         else:
-            self.state.model_text = "No model is installed; choose a model file."
+            self.state.model_text = NO_MODEL
 
     def choose_output(self, path: Path | None) -> None:
         """Save what is enhanced to an OME-Zarr or a folder of TIFF files, or nothing."""
         self.state.output = path
         if path is not None:
-            self.state.save_all = True  # who saves mostly wants all; newest can be chosen again
+            self.state.save_all = True  # usually wanted when saving; the newest only can be chosen again
         self._show_output()
 
     def set_side_by_side(self, on: bool) -> None:
-        """Show raw and enhanced beside each other, or one on the other."""
+        """Show raw and enhanced beside each other, or one over the other."""
         self.state.side_by_side = on
         self._layers.set_side_by_side(on)
+
+    def _on_choice(self) -> None:
+        self.state.report("")
+        self._show_source()
 
     # ---- the job
 
     def start(self) -> None:
         """Follow the source."""
-        if self.state.running or not self.state.source_ok:
+        state = self.state
+        if state.running or not state.source_ok:
             return
-        state, settings = self.state, read_settings()
         try:
-            changed = Path(state.model).stat().st_mtime_ns
-        except OSError:
-            self._say(f"The model file {state.model} is gone; choose another.", error=True)
+            options = engine_options(state.model, state.device)
+        except ValueError as error:
+            state.report(str(error), is_error=True)
             return
         self._request = request = LiveRequest(
-            state.kind,
-            state.path,
-            self._image(),
-            state.rate_per_s,
-            state.loop,
-            EngineChoice(state.model, changed, state.device, settings.precision, settings.tile_px),
-            state.save_all,
-            state.output,
-            state.average_s,
-            state.average_of,
-            state.level,
+            kind=state.kind,
+            path=state.path,
+            image=self._image(),
+            rate_per_s=state.rate_per_s,
+            loop=state.loop,
+            engine=options,
+            save_all=state.save_all,
+            output=state.output,
+            average_s=state.average_s,
+            average_of=state.average_of,
+            level=state.level,
         )
         job = self._job = Job(request.iter_steps, "live enhancement")
         job.progress.connect(self._on_progress)
         job.finished.connect(self._on_finished)
         job.cancelled.connect(self._on_finished)
         job.errored.connect(self._on_errored)
-        self._n_skipped, self._step, self._shown, self._newest = 0, None, "", LatestStep()
+        self._n_skipped, self._step, self._shown, self._latest = 0, None, "", LatestStep()
         state.rate_text = state.count_text = state.skipped_text = state.skipped_all = state.device_text = ""
-        self._say("Starting …")
+        state.report("Starting …")
         state.running = True
-        gc.freeze()  # a search for garbage among all objects of the viewer takes 0.2 s, every minute or two
+        gc.freeze()  # a garbage collection over all objects of the viewer takes 0.2 s, every minute or two
         job.start()
 
     def stop(self) -> None:
-        """Stop after the frame in work; the layers keep the last one."""
+        """Stop after the current frame; the layers keep the last one."""
         if self._request is not None and self.state.running:
             self.state.stopping = True
             self._request.stopped.set()
 
     def _on_progress(self, step: LiveStep) -> None:
-        self._newest.put(step)
+        self._latest.put(step)
         if not (self._drawn.is_waiting or self._rest.is_waiting):
-            self._show_newest()
+            self._show_latest()
 
     def _on_drawn(self) -> None:
         """Rest as long as showing took, so that a slow display leaves half the time to the user."""
         took_ms = 1000 * (time.monotonic() - self._shown_s)
         self._rest.ask_in(min(took_ms, _LONGEST_REST_MS))
 
-    def _show_newest(self) -> bool:
-        """Show the newest frame; return False if it has to be called once more for that."""
-        step = self._newest.take()
+    def _show_latest(self) -> bool:
+        """Show the latest frame; return False when it must be called again to do so."""
+        step = self._latest.take()
         if step is None or not step.device:
             return True
         self._step = step
@@ -190,25 +230,22 @@ class LiveControl:
         self._drawn.ask()
         if step.raw is not None and step.output is not None:
             if not self._layers.show(self._name(), step.raw, step.output):
-                self._newest.put_back(step)
+                self._latest.put_back(step)
                 return False
             self._shown = step.name
         now_s = time.monotonic()
-        if now_s - self._told_s > _TELL_S:
-            self._told_s = now_s
-            self._telling.ask()  # after the frame is drawn
+        if now_s - self._numbers_s > _NUMBERS_S:
+            self._numbers_s = now_s
+            self._numbers.ask()  # after the frame is drawn
         return True
 
-    def _tell_last(self) -> None:
-        if self._step is not None:
-            self._tell(self._step)
-
-    def _tell(self, step: LiveStep) -> None:
-        """Show the numbers; faster than they can be read is of no use."""
-        state = self.state
+    def _show_last_numbers(self) -> None:
+        step, state = self._step, self.state
+        if step is None:
+            return
         if not state.stopping:
-            self._say(f"Shows {self._shown}" if self._shown else "Waiting for frames …")
-        state.device_text = f"Used: {step.device}" + (f"\n{step.note}" if step.note else "")
+            state.report(f"Shows {self._shown}" if self._shown else "Waiting for frames …")
+        state.device_text = describe_device(step.device, step.note)
         state.rate_text = describe_rate(step)
         state.count_text = describe_counts(step, state.save_all)
         if step.n_skipped != self._n_skipped:
@@ -216,27 +253,27 @@ class LiveControl:
             state.skipped_text = describe_skipped(step.n_skipped, step.skipped)
             state.skipped_all = "\n".join(f"{item.name}: {item.reason}" for item in step.skipped)
 
-    def _on_finished(self, _: Any = None) -> None:
+    def _on_finished(self, _: LiveStep | None = None) -> None:
         if not self._connected:  # the dock is gone
             return
-        while not self._show_newest():
+        while not self._show_latest():
             pass
-        self._tell_last()
-        saved = f" All that was enhanced is in {self.state.output}." if self.state.output else ""
-        self._end(f"Stopped.{saved}" if self.state.stopping else f"The replay is over.{saved}")
+        self._show_last_numbers()
+        saved = f" Saved: {self.state.output}" if self.state.output else ""
+        self._end(f"Stopped.{saved}" if self.state.stopping else f"End of the replay.{saved}")
 
     def _on_errored(self, error: Exception) -> None:
         if self._connected:
-            self._end(error_line(error), error=True)
+            self._end(error_line(error), is_error=True)
 
-    def _end(self, message: str, error: bool = False) -> None:
-        for later in (self._drawn, self._rest, self._telling):
-            later.cancel()  # or they would speak after the end
+    def _end(self, message: str, is_error: bool = False) -> None:
+        for call in (self._drawn, self._rest, self._numbers):
+            call.cancel()  # or they would report after the end
         gc.unfreeze()
         self._job = self._request = None
         self.state.running = self.state.stopping = False
         self._layers.note_provenance()
-        self._say(message, error)
+        self.state.report(message, is_error)
         self._show_output()
 
     # ---- the state
@@ -250,18 +287,17 @@ class LiveControl:
         """Take the layer to be replayed."""
         if self.state.kind != LAYER or self.state.layer not in self.viewer.layers:
             return None
-        return _layers.image_from_layer(self.viewer.layers[self.state.layer])
+        return layers.image_from_layer(self.viewer.layers[self.state.layer])
 
-    def _free_memory(self, event: Any = None) -> None:
-        """Let the garbage be searched for what a removed layer held."""
+    def _free_memory(self, event: Event | None = None) -> None:
+        """Let the garbage collector find what a removed layer held."""
         gc.unfreeze()
 
-    def _show_layers(self, event: Any = None) -> None:
-        live = self._layers.own
+    def _show_layers(self, event: Event | None = None) -> None:
         names = tuple(
             layer.name
             for layer in reversed(self.viewer.layers)
-            if not _layers.why_not(layer) and layer not in live and not _layers.is_output(layer)
+            if not layers.why_not(layer) and layer not in self._layers.own and not layers.is_output(layer)
         )
         self.state.layers = names
         if self.state.layer not in names:
@@ -269,8 +305,7 @@ class LiveControl:
         self._show_source()
 
     def _show_source(self) -> None:
-        state = self.state
-        image = self._image()
+        state, image = self.state, self._image()
         reason = why_not_start(state.kind, state.path, image)
         state.source_text = reason or describe_played(image)
         state.source_ok = not reason and bool(state.model)
@@ -281,11 +316,7 @@ class LiveControl:
         if state.output is None:
             state.output_text = ""
         elif state.output.exists():
-            state.output_text = "Exists: goes on with it, frames in it are not enhanced again."
+            state.output_text = "Exists and will be continued; frames in it are not enhanced again."
         else:
-            which = "Every frame" if state.save_all else "Each frame that is shown enhanced"
-            state.output_text = f"{which} is saved, float32, in counts."
-
-    def _say(self, message: str, error: bool = False) -> None:
-        self.state.is_error = error
-        self.state.message = message
+            which = "Every frame" if state.save_all else "Each enhanced frame"
+            state.output_text = f"{which} is saved as float32 counts."

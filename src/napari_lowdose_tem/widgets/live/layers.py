@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared import layers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -21,7 +21,7 @@ _KINDS = ("raw", "enhanced")
 class LiveLayers:
     """Shows the newest raw and enhanced frame; on the GUI thread only.
 
-    The pixels are copied into the layers' own arrays: nothing is allocated, and no other dock takes each
+    The pixels are copied into the layers' own arrays: nothing is allocated, and other docks do not take each
     frame for a new image.
 
     Parameters
@@ -44,10 +44,10 @@ class LiveLayers:
         return tuple(layer for layer in self._layers.values() if layer in self._viewer.layers)
 
     def show(self, name: str, raw: Image, output: Image) -> bool:
-        """Show a frame of the series `name`; return False if it has to be called once more for that.
+        """Show a frame of the series `name`; return False when it must be called again to do so.
 
-        napari takes a tenth of a second to add a layer and as long to lay out the canvas: each of these is a
-        call of its own, so that the user is not kept waiting.
+        napari takes a tenth of a second to add a layer, and as long to lay out the canvas: each of these is a
+        call of its own, so that the user can go on working.
         """
         images = dict(zip(_KINDS, (raw, output), strict=True))
         own = self.own
@@ -72,11 +72,11 @@ class LiveLayers:
         """Store in the layers what made the frames they show."""
         for kind, image in self._shown.items():
             if self._layers[kind] in self._viewer.layers:
-                _layers.set_provenance(self._layers[kind], image)
+                layers.set_provenance(self._layers[kind], image)
                 self._layers[kind].refresh()
 
     def set_side_by_side(self, on: bool) -> None:
-        """Show each layer in a cell of its own, or one on the other, whole; also those still to come."""
+        """Show each layer in a cell of its own, or one over the other; also those still to come."""
         self._is_side_by_side = on
         if self.own:
             self._viewer.canvas.grid.enabled = on
@@ -88,33 +88,22 @@ class LiveLayers:
         pixels = np.asarray(image.data)
         if layer.data.shape == pixels.shape and layer.data.dtype == pixels.dtype:
             np.copyto(layer.data, pixels)
-            with layer.events.loaded.blocker():  # at each the list of layers would paint its rows anew
+            with layer.events.loaded.blocker():  # or the list of layers would repaint its rows each time
                 layer.refresh(thumbnail=with_thumbnail, highlight=False, extent=False)
         else:
             layer.data = pixels.copy()
             self._has_contrast[kind] = False
         if before.pixel_size_nm != image.pixel_size_nm:
-            _layers.set_calibration(layer, image.pixel_size_nm, image.counts_per_electron)
+            layers.set_calibration(layer, image.pixel_size_nm, image.counts_per_electron)
         if layer.name != name and name not in self._viewer.layers:
             layer.name = name
         if not self._has_contrast[kind] and np.ptp(pixels) > 0:  # the first frames were dark
-            layer.contrast_limits = _layers.limits_of(pixels)
+            layer.contrast_limits = layers.limits_of(pixels)
             self._has_contrast[kind] = True
         self._shown[kind] = image
 
     def _add(self, kind: str, name: str, image: Image) -> None:
-        viewer = self._viewer
-        selection = viewer.layers.selection
-        selected, active = set(selection), selection.active
         own = image.with_data(np.array(image.data))
-        self._layers[kind] = _layers.add_image(viewer, _layers.layer_tuple(own, name))
+        self._layers[kind] = layers.add_image_unselected(self._viewer, layers.layer_tuple(own, name))
         self._shown[kind] = image
         self._has_contrast[kind] = bool(np.ptp(own.data) > 0)
-        if active is not None:  # the user keeps working on the layers chosen
-            selection.active = active
-            selection.update(selected)
-
-
-def is_live(layer: Any, layers: LiveLayers) -> bool:
-    """Whether a layer is one of those shown live."""
-    return any(layer is own for own in layers.own)

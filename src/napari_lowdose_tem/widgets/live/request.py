@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.enhance.preview import EngineChoice
 from napari_lowdose_tem.widgets.live.state import LAYER, REPLAY
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ REFRESH_S = 0.06  # the eye follows 16 frames a second
 _MOST_SENT_BYTES = 2**30
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LiveRequest:
     """All a live enhancement in the dock needs to know, frozen when it starts."""
 
@@ -30,7 +30,7 @@ class LiveRequest:
     image: Image | None
     rate_per_s: float
     loop: bool
-    choice: EngineChoice
+    engine: EngineOptions
     save_all: bool = False
     output: Path | None = None
     average_s: float = 0.0
@@ -39,7 +39,7 @@ class LiveRequest:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def iter_steps(self) -> Iterator[LiveStep]:
-        """Run it in a process of its own, reporting the newest frame when the last report was looked at."""
+        """Run it in a process of its own, reporting the newest frame as soon as the last report was taken."""
         from napari_lowdose_tem.live import iter_live_in_process
 
         yield from iter_live_in_process(self.config())
@@ -48,13 +48,13 @@ class LiveRequest:
         """Open the source; reads the header of a replayed file."""
         from napari_lowdose_tem.live import LiveConfig
 
-        choice = self.choice
+        engine = self.engine
         return LiveConfig(
             self._source(),
-            choice.model,
-            choice.device,
-            choice.precision,
-            choice.tile_px,
+            engine.model,
+            engine.device,
+            engine.precision,
+            engine.tile_px,
             save_all=self.save_all,
             output=self.output,
             resume=True,
@@ -74,16 +74,17 @@ class LiveRequest:
         if self.kind == LAYER and self.image is not None:
             return ReplaySource(_played(self.image), self.rate_per_s, loop=loop)
         if self.kind == REPLAY:
-            read(self.path)  # what is wrong with it is said before the model is loaded
+            read(self.path)  # a file that cannot be read is an error before the model is loaded
             return ReplaySource(Path(self.path), self.rate_per_s, loop=loop)
         return open_source(self.path, ignore=self.output)
 
 
 def describe_played(image: Image | None) -> str:
-    """Say when only a part of a layer is played, or nothing."""
+    """Say so when only a part of a layer is played."""
     if image is None or (played := _count_played(image)) == image.n_frames:
         return ""
-    return f"Plays the first {played:,} of {image.n_frames:,} frames; save it and replay the file for all."
+    text = f"Plays the first {played:,} of {image.n_frames:,} frames."
+    return f"{text} To play all, save the layer and replay the file."
 
 
 def _played(image: Image) -> Image:
@@ -93,20 +94,20 @@ def _played(image: Image) -> Image:
 
 
 def _count_played(image: Image) -> int:
-    """Count the frames that may be copied to the other process; what lies on the disk is not copied."""
+    """Count the frames that may be copied to the other process; lazy stacks are read from disk there."""
     if image.is_lazy:
         return image.n_frames
     return min(image.n_frames, max(1, _MOST_SENT_BYTES * image.n_frames // image.data.nbytes))
 
 
-def why_not_start(kind: str, path: str, image: Any) -> str:
+def why_not_start(kind: str, path: str, image: Image | None) -> str:
     """Say what is missing before it can start, or nothing."""
     if kind == LAYER:
-        return "" if image is not None else "Open a movie, or its sample data, to play it as a camera would."
+        return "" if image is not None else "Open a movie (or the sample movie) to play it as a camera would."
     if path:
         return ""
     return {
         "folder": "Choose the folder your camera program writes to.",
-        "file": "Choose the TIFF, MRC or Zarr your camera program appends to.",
+        "file": "Choose the TIFF, MRC or Zarr file your camera program appends to.",
         "replay": "Choose a movie to play as a camera would.",
     }[kind]

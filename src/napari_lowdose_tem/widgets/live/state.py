@@ -1,7 +1,4 @@
-"""What the Live dock shows; no Qt, no napari.
-
-The dock follows a camera; frames enhanced while looking through a stack are the Enhance dock's, in `live.py`.
-"""
+"""What the Live dock shows; no Qt, no napari."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ if TYPE_CHECKING:
 FOLDER, FILE, REPLAY, LAYER = "folder", "file", "replay", "layer"
 KINDS = {
     FOLDER: "Folder of frames",
-    FILE: "File that grows",
+    FILE: "Growing file",
     REPLAY: "Replay of a file",
     LAYER: "Replay of a layer",
 }
 MODES = {False: "Newest frame, drop the others", True: "Every frame, in order"}
-LEVELS = {"first": "As the first frame", "frame": "Each frame by itself"}
-AVERAGED = {"enhanced": "enhanced frames", "raw": "raw frames"}
+LEVELS = {"first": "from first frame", "frame": "from each frame"}
+AVERAGED = {"enhanced": "of enhanced frames", "raw": "of raw frames"}
 
 
 @dataclass
@@ -32,7 +29,7 @@ class LiveState(DockState):
     """State of the dock, changed by its control only.
 
     `source_text` says what is missing before it can start; `output` None saves nothing; `rate_text`,
-    `count_text` and `skipped_text` tell how it goes.
+    `count_text` and `skipped_text` report on the run.
     """
 
     kind: str = FOLDER
@@ -64,28 +61,33 @@ class LiveState(DockState):
 
 
 def describe_rate(step: LiveStep) -> str:
-    """Return `24.8 frames/s · latency 38 ms, p99 61 ms`."""
+    """Return `24 frames/s · median latency 38 ms`."""
     if not step.enhanced:
         return ""
     rate = step.frames_per_s
     text = f"{rate:.1f} frames/s" if rate < 10 else f"{rate:.0f} frames/s"
     if math.isfinite(step.latency_ms_p50):
-        text += f" · latency {describe_ms(step.latency_ms_p50)}, p99 {describe_ms(step.latency_ms_p99)}"
+        text += f" · median latency {describe_ms(step.latency_ms_p50)}"
     return text
 
 
-def describe_ms(value: float) -> str:
-    """Return `38 ms` or `12 s`."""
-    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.0f} s"
-
-
 def describe_counts(step: LiveStep, save_all: bool) -> str:
-    """Return `1,204 came · 640 enhanced · 564 dropped · 640 saved`."""
-    parts = [f"{step.arrived:,} came", f"{step.enhanced:,} enhanced"]
+    """Return `1,204 received; 99 % within 61 ms · 640 enhanced · 564 dropped · 640 saved`."""
+    parts = [f"{step.arrived:,} received"]
+    if step.enhanced and math.isfinite(step.latency_ms_p99):
+        parts[0] += f"; 99 % within {describe_ms(step.latency_ms_p99)}"
+    parts.append(f"{step.enhanced:,} enhanced")
     parts.append(f"{step.waiting:,} waiting" if save_all else f"{step.dropped:,} dropped")
     if step.saved:
         parts.append(f"{step.saved:,} saved")
     return " · ".join(parts)
+
+
+def describe_ms(value: float) -> str:
+    """Return `38 ms`, `1.48 s` or `12 s`."""
+    if value < 999.5:
+        return f"{value:.0f} ms"
+    return f"{value / 1000:.2f} s" if value < 9995 else f"{value / 1000:.0f} s"
 
 
 def describe_skipped(n_skipped: int, skipped: tuple[Skipped, ...]) -> str:
@@ -95,4 +97,4 @@ def describe_skipped(n_skipped: int, skipped: tuple[Skipped, ...]) -> str:
     last = skipped[-1]
     if n_skipped == 1:
         return f"Skipped “{last.name}”: {last.reason}"
-    return f"{n_skipped:,} skipped, the last one “{last.name}”: {last.reason}"
+    return f"{n_skipped:,} files skipped, the last one “{last.name}”: {last.reason}"

@@ -149,6 +149,17 @@ def add_image(viewer: ViewerModel, layer: LayerTuple) -> Layer:
     return viewer.add_image(data, **attributes | {"name": name})
 
 
+def add_image_unselected(viewer: ViewerModel, layer: LayerTuple) -> Layer:
+    """Add a layer tuple; the user keeps working on the layers that are selected, if any."""
+    selection = viewer.layers.selection
+    selected, active = set(selection), selection.active
+    added = add_image(viewer, layer)
+    if selected:
+        selection.active = active
+        selection.update(selected)
+    return added
+
+
 def unique_name(name: str, taken: Sequence[str]) -> str:
     """Append a number where the name is taken: an equal name would replace that layer's data."""
     number, candidate = 1, name

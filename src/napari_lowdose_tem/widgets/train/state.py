@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.train.config import SIMULATOR, Recipe
-from napari_lowdose_tem.widgets.enhance.stack import duration
+from napari_lowdose_tem.widgets.shared.durations import duration
 from napari_lowdose_tem.widgets.shared.state import DockState
 
 SIMULATED = "Simulated (no files needed)"
