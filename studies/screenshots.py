@@ -29,7 +29,7 @@ from qtpy.QtWidgets import QApplication
 from scipy.ndimage import gaussian_filter
 
 from napari_lowdose_tem.demo import iter_demo
-from napari_lowdose_tem.enhancement.run import enhance
+from napari_lowdose_tem.enhancement import enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read, write
 from napari_lowdose_tem.measure import Line

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
+from napari_lowdose_tem.engine.options import EngineOptions
+from napari_lowdose_tem.enhancement import EnhanceJob, iter_enhance
 from napari_lowdose_tem.image import AnyFloat, Image
 from napari_lowdose_tem.io import write
 from napari_lowdose_tem.judge.metrics import mae, match_affine, psnr, ssim
@@ -98,7 +99,8 @@ def iter_demo(
     write(lde, files[1], overwrite=True)
     files[3].write_text(json.dumps(truth))
     enhanced, frames_per_s, used = lde, 0.0, ""
-    for progress in iter_enhance(EnhanceJob(lde, model, device, output=files[2], overwrite=True)):
+    engine = EngineOptions(model=model, device=device)
+    for progress in iter_enhance(EnhanceJob(lde, engine=engine, output=files[2], overwrite=True)):
         yield DemoStep("enhancing", progress.done, progress.total)
         enhanced, used = progress.result or enhanced, progress.device
         frames_per_s = progress.frames_per_s

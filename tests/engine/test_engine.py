@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from napari_lowdose_tem.engine.engine import Engine
-from napari_lowdose_tem.enhancement.run import EnhanceJob, enhance, iter_enhance
+from napari_lowdose_tem.engine.options import EngineOptions
+from napari_lowdose_tem.enhancement import EnhanceJob, enhance, iter_enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.network.model_file import ModelInfo, load_model, save_model
@@ -183,7 +184,9 @@ def test_job_keeps_calibration_and_tells_how_it_was_made(tiny_model, counts, tmp
     assert made["model"] == "tiny"
     assert made["model_sha256"] == load_model(tiny_model).file.sha256
     for ending in ("out.tif", "out.ome.tif", "out.ome.zarr"):
-        job = EnhanceJob(image, tiny_model, "cpu", output=tmp_path / ending)
+        job = EnhanceJob(
+            image, engine=EngineOptions(model=tiny_model, device="cpu"), output=tmp_path / ending
+        )
         *_, last = iter_enhance(job)
         np.testing.assert_array_equal(last.result.frames(0, 3), result.data)
         assert last.result.pixel_size_nm == (2.5, 1.5)
@@ -192,7 +195,13 @@ def test_job_keeps_calibration_and_tells_how_it_was_made(tiny_model, counts, tmp
 
 
 def test_a_single_frame_stays_single(tiny_model, counts, tmp_path):
-    *_, last = iter_enhance(EnhanceJob(Image(counts[0]), tiny_model, "cpu", output=tmp_path / "one.tif"))
+    *_, last = iter_enhance(
+        EnhanceJob(
+            Image(counts[0]),
+            engine=EngineOptions(model=tiny_model, device="cpu"),
+            output=tmp_path / "one.tif",
+        )
+    )
     assert last.result.data.shape == counts[0].shape
     one_frame_stack = enhance(Image(counts[:1]), tiny_model, "cpu")
     assert one_frame_stack.data.shape == (1, *counts[0].shape)
@@ -200,7 +209,9 @@ def test_a_single_frame_stays_single(tiny_model, counts, tmp_path):
 
 def test_progress_counts_frames_and_ends_at_the_total(tiny_model, tmp_path):
     stack = Image(np.random.default_rng(0).poisson(50.0, (3, 704, 896)))
-    steps = list(iter_enhance(EnhanceJob(stack, tiny_model, "cpu", tile_px=640)))
+    steps = list(
+        iter_enhance(EnhanceJob(stack, engine=EngineOptions(model=tiny_model, device="cpu", tile_px=640)))
+    )
     done = [step.done for step in steps]
     assert done == sorted(done)
     assert done[-1] == 3 == steps[-1].total
@@ -212,15 +223,25 @@ def test_cancel_within_a_tile_and_resume_equals_an_uninterrupted_run(tiny_model,
     rng = np.random.default_rng(1)
     stack = Image(rng.poisson(50.0, (6, 400, 560)).astype(np.uint16), provenance={"source": "a.dm4"})
     whole, broken = tmp_path / "whole.ome.zarr", tmp_path / "broken.ome.zarr"
-    *_, last = iter_enhance(EnhanceJob(stack, tiny_model, "cpu", output=whole))
+    *_, last = iter_enhance(
+        EnhanceJob(stack, engine=EngineOptions(model=tiny_model, device="cpu"), output=whole)
+    )
     expected = last.result.frames(0, 6)
-    steps = iter_enhance(EnhanceJob(stack, tiny_model, "cpu", output=broken))
+    steps = iter_enhance(
+        EnhanceJob(stack, engine=EngineOptions(model=tiny_model, device="cpu"), output=broken)
+    )
     for step in steps:
         if step.frames is not None and step.first >= 2:
             break
     steps.close()
     assert not broken.exists()
-    resumed = list(iter_enhance(EnhanceJob(stack, tiny_model, "cpu", output=broken, resume=True)))
+    resumed = list(
+        iter_enhance(
+            EnhanceJob(
+                stack, engine=EngineOptions(model=tiny_model, device="cpu"), output=broken, resume=True
+            )
+        )
+    )
     assert resumed[-1].total == 3  # only what was missing
     np.testing.assert_array_equal(resumed[-1].result.frames(0, 6), expected)
 

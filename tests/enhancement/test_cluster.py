@@ -12,13 +12,16 @@ import torch
 from typer.testing import CliRunner
 
 from napari_lowdose_tem.cli import app
-from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
+from napari_lowdose_tem.engine.options import EngineOptions
+from napari_lowdose_tem.enhancement import EnhanceJob, iter_enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read, write
 
 distributed = pytest.importorskip("distributed")
 
-from napari_lowdose_tem.enhancement.cluster import _check_same, _group, _merge  # noqa: E402
+from napari_lowdose_tem.enhancement.blocks import FrameRange, merge_ranges  # noqa: E402
+from napari_lowdose_tem.enhancement.cluster import _group_ranges  # noqa: E402
+from napari_lowdose_tem.enhancement.cluster_worker import check_same  # noqa: E402
 
 N_FRAMES = 14
 
@@ -58,7 +61,9 @@ def alone(movie, tiny_model, tmp_path_factory):
     torch.set_num_threads(1)
     try:
         output = tmp_path_factory.mktemp("alone") / "out.ome.zarr"
-        *_, last = iter_enhance(EnhanceJob(read(movie), tiny_model, "cpu", output=output))
+        *_, last = iter_enhance(
+            EnhanceJob(read(movie), engine=EngineOptions(model=tiny_model, device="cpu"), output=output)
+        )
     finally:
         torch.set_num_threads(n_threads)
     return last.result
@@ -90,7 +95,12 @@ def test_two_workers_make_what_one_process_makes(scheduler, movie, alone, tiny_m
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_worker_costs_nothing_but_time(scheduler, movie, alone, tiny_model, tmp_path):
-    job = EnhanceJob(read(movie), tiny_model, "cpu", output=tmp_path / "out.ome.zarr", scheduler=scheduler)
+    job = EnhanceJob(
+        read(movie),
+        engine=EngineOptions(model=tiny_model, device="cpu"),
+        output=tmp_path / "out.ome.zarr",
+        scheduler=scheduler,
+    )
     steps = iter_enhance(job)
     step = next(step for step in steps if step.done)
     assert step.done < step.total
@@ -105,7 +115,9 @@ def test_an_interrupted_client_resumes_and_computes_nothing_twice_that_it_has_he
     scheduler, movie, alone, tiny_model, tmp_path
 ):
     output = tmp_path / "out.ome.zarr"
-    job = EnhanceJob(read(movie), tiny_model, "cpu", output=output, scheduler=scheduler)
+    job = EnhanceJob(
+        read(movie), engine=EngineOptions(model=tiny_model, device="cpu"), output=output, scheduler=scheduler
+    )
     steps = iter_enhance(job)
     next(step for step in steps if step.done)
     steps.close()
@@ -113,7 +125,13 @@ def test_an_interrupted_client_resumes_and_computes_nothing_twice_that_it_has_he
     kept = chunks(tmp_path / "out.ome.zarr.partial")
     assert 0 < len(kept) < N_FRAMES
     resumed = iter_enhance(
-        EnhanceJob(read(movie), tiny_model, "cpu", output=output, scheduler=scheduler, resume=True)
+        EnhanceJob(
+            read(movie),
+            engine=EngineOptions(model=tiny_model, device="cpu"),
+            output=output,
+            scheduler=scheduler,
+            resume=True,
+        )
     )
     step = next(step for step in resumed if step.done)
     n_heard = N_FRAMES - step.total
@@ -129,7 +147,10 @@ def test_an_interrupted_client_resumes_and_computes_nothing_twice_that_it_has_he
 def test_a_worker_that_does_not_see_the_file_is_named(scheduler, movie, tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(movie.parent)
     job = EnhanceJob(
-        read("/proc/self/cwd/movie.tif"), tiny_model, "cpu", output=tmp_path / "o.zarr", scheduler=scheduler
+        read("/proc/self/cwd/movie.tif"),
+        engine=EngineOptions(model=tiny_model, device="cpu"),
+        output=tmp_path / "o.zarr",
+        scheduler=scheduler,
     )
     with pytest.raises(
         ValueError, match=rf"on {socket.gethostname()}: /proc/self/cwd/movie.tif: no such file"
@@ -142,7 +163,9 @@ def test_a_worker_that_does_not_see_the_file_is_named(scheduler, movie, tiny_mod
 def test_a_worker_that_does_not_see_the_output_is_named(scheduler, movie, tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = Path("/proc/self/cwd/o.zarr")
-    job = EnhanceJob(read(movie), tiny_model, "cpu", output=output, scheduler=scheduler)
+    job = EnhanceJob(
+        read(movie), engine=EngineOptions(model=tiny_model, device="cpu"), output=output, scheduler=scheduler
+    )
     with pytest.raises(ValueError, match=rf"on {socket.gethostname()}: {output}.partial: cannot be written"):
         list(iter_enhance(job))
 
@@ -156,7 +179,13 @@ def test_a_damaged_frame_ends_the_job_and_keeps_the_others(scheduler, movie, tin
     data = (folder / "2.tif").read_bytes()
     (folder / "2.tif").write_bytes(data[: len(data) // 2])
     output = tmp_path / "out.ome.zarr"
-    job = EnhanceJob(image, tiny_model, "cpu", output=output, first=1, scheduler=scheduler)
+    job = EnhanceJob(
+        image,
+        engine=EngineOptions(model=tiny_model, device="cpu"),
+        output=output,
+        first=1,
+        scheduler=scheduler,
+    )
     with pytest.raises(ValueError, match=r"2\.tif"):
         list(iter_enhance(job))
     assert not output.exists()
@@ -185,26 +214,30 @@ def test_outputs_of_one_file_are_refused_with_the_reason(movie, tiny_model, tmp_
     assert result.exit_code == 2
     assert "only a Zarr allows" in " ".join(result.stderr.split())
     with pytest.raises(ValueError, match="only a Zarr"):
-        list(iter_enhance(EnhanceJob(read(movie), tiny_model, scheduler="tcp://nowhere:1")))
+        list(
+            iter_enhance(
+                EnhanceJob(read(movie), engine=EngineOptions(model=tiny_model), scheduler="tcp://nowhere:1")
+            )
+        )
 
 
 def test_blocks_are_grouped_into_tasks_that_go_round():
-    ranges = [(first, first + 3) for first in range(0, 30, 3)]
-    assert [r for group in _group(ranges, 2, (40, 56)) for r in group] == ranges
-    assert max(map(len, _group(ranges, 2, (40, 56)))) == 1
-    long = [(first, first + 1) for first in range(100_000)]
-    groups = _group(long, 2, (512, 500))
+    ranges = [FrameRange(first, first + 3) for first in range(0, 30, 3)]
+    assert [r for group in _group_ranges(ranges, 2, (40, 56)) for r in group] == ranges
+    assert max(map(len, _group_ranges(ranges, 2, (40, 56)))) == 1
+    long = [FrameRange(first, first + 1) for first in range(100_000)]
+    groups = _group_ranges(long, 2, (512, 500))
     assert {len(next(groups)) for _ in range(5)} == {16}
-    assert len(next(_group(long, 2, (4096, 4000)))) == 1
+    assert len(next(_group_ranges(long, 2, (4096, 4000)))) == 1
 
 
 def test_finished_blocks_are_merged():
-    assert _merge([(0, 2), (2, 4), (6, 8), (8, 9)]) == [(0, 4), (6, 9)]
-    assert _merge([]) == []
+    assert merge_ranges(FrameRange(*r) for r in [(0, 2), (2, 4), (6, 8), (8, 9)]) == [(0, 4), (6, 9)]
+    assert merge_ranges([]) == []
 
 
 def test_workers_that_would_compute_otherwise_are_refused():
     made = {"precision": "float16", "torch": "2.9", "device": "A100"}
-    _check_same("node3", {**made, "device": "H200"}, made)
+    check_same("node3", {**made, "device": "H200"}, made)
     with pytest.raises(ValueError, match=r"node3 has precision float32, others float16; .*--precision"):
-        _check_same("node3", {**made, "precision": "float32"}, made)
+        check_same("node3", {**made, "precision": "float32"}, made)

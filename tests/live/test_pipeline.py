@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.live import FolderSource, LiveConfig, ReplaySource, Skipped, iter_live
@@ -54,7 +55,9 @@ def stack(frames):
 @pytest.fixture
 def config(tiny_model, stack):
     source = ReplaySource(stack, 1e5)
-    return LiveConfig(source, tiny_model, "cpu", "float32", save_all=True)
+    return LiveConfig(
+        source, engine=EngineOptions(model=tiny_model, device="cpu", precision="float32"), save_all=True
+    )
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.live import (
@@ -36,7 +37,11 @@ def stack(frames):
 
 @pytest.fixture
 def config(tiny_model, stack):
-    return LiveConfig(ReplaySource(stack, 1e5), tiny_model, "cpu", "float32", save_all=True)
+    return LiveConfig(
+        ReplaySource(stack, 1e5),
+        engine=EngineOptions(model=tiny_model, device="cpu", precision="float32"),
+        save_all=True,
+    )
 
 
 @pytest.fixture
@@ -118,7 +123,9 @@ def read_when_there(path, n_frames):
 )
 def test_what_goes_wrong_there_is_told_here(run_apart, config, frames, error, kind, text):
     source = Talker(frames(0), error)
-    wrong = replace(config, source=source) if error else replace(config, model="none-such")
+    wrong = (
+        replace(config, source=source) if error else replace(config, engine=EngineOptions(model="none-such"))
+    )
     with pytest.raises(kind, match=text) as caught:
         list(run_apart(wrong))
     assert "Traceback" in caught.value.__notes__[0]
@@ -178,12 +185,14 @@ def test_a_process_that_hangs_is_given_up(run_apart, config, frames, monkeypatch
 def test_it_ends_when_its_parent_is_gone(tiny_model):
     code = f"""
 import os, psutil, numpy as np
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_in_process
 from napari_lowdose_tem.live import process
 process._NICENESS = 0
 source = ReplaySource(Image(np.ones((3, 24, 40))), 50.0, loop=True)
-for step in iter_live_in_process(LiveConfig(source, {str(tiny_model)!r}, "cpu")):
+engine = EngineOptions(model={str(tiny_model)!r}, device="cpu")
+for step in iter_live_in_process(LiveConfig(source, engine=engine)):
     if step.enhanced:
         print(psutil.Process().children()[0].pid, flush=True)
         os._exit(3)
@@ -218,12 +227,14 @@ def test_a_slow_viewer_holds_up_nothing(run_apart, config, stack):
 def test_the_viewers_process_loads_no_torch(tiny_model):
     code = f"""
 import sys, numpy as np
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_in_process
 from napari_lowdose_tem.live import process
 process._NICENESS = 0
 source = ReplaySource(Image(np.ones((3, 24, 40))), 1e5)
-steps = list(iter_live_in_process(LiveConfig(source, {str(tiny_model)!r}, "cpu", save_all=True)))
+engine = EngineOptions(model={str(tiny_model)!r}, device="cpu")
+steps = list(iter_live_in_process(LiveConfig(source, engine=engine, save_all=True)))
 assert steps[-1].enhanced == 3
 print("torch" in sys.modules)
 """

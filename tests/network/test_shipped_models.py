@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from napari_lowdose_tem.engine.engine import Engine
-from napari_lowdose_tem.enhancement.run import enhance
+from napari_lowdose_tem.enhancement import enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.judge.metrics import match_affine, psnr
 from napari_lowdose_tem.particles.find import find_particles

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_lowdose_tem.bench.frames import make_frames, write_stack
-from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
+from napari_lowdose_tem.engine.options import EngineOptions
+from napari_lowdose_tem.enhancement import EnhanceJob, iter_enhance
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.device import Device
@@ -39,7 +40,8 @@ def iter_time_stack(
     """
     with tempfile.TemporaryDirectory(prefix="lowdose-tem-bench-", ignore_cleanup_errors=True) as folder:
         raw = write_stack(Path(folder, "raw.ome.zarr"), make_frames(shape), n_frames)
-        job = EnhanceJob(raw, model, device.kind, device.precision, Path(folder, "enhanced.ome.zarr"))
+        engine = EngineOptions(model=model, device=device.kind, precision=device.precision)
+        job = EnhanceJob(raw, engine=engine, output=Path(folder, "enhanced.ome.zarr"))
         begun: tuple[float, float] | None = None
         for step in iter_enhance(job):
             if begun is None and step.frames is not None and step.done < n_frames:

@@ -53,7 +53,8 @@ def enhance(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Enhance frames or stacks; calibration and provenance are kept."""
-    from napari_lowdose_tem.enhancement.run import EnhanceJob
+    from napari_lowdose_tem.engine.options import EngineOptions
+    from napari_lowdose_tem.enhancement import EnhanceJob
 
     targets = _match_outputs(inputs, output, ".tif" if scheduler is None else ".ome.zarr")
     note = ""  # why there is no faster device: said once
@@ -64,7 +65,14 @@ def enhance(
         image = _read_input(path, dark, pixel_size)
         first, last = _parse_frames(frames, image.n_frames)
         job = EnhanceJob(
-            image, model, device, precision, target, first, last, tile, resume, overwrite, scheduler
+            image,
+            engine=EngineOptions(model=model, device=device, precision=precision, tile_px=tile),
+            output=target,
+            first=first,
+            last=last,
+            resume=resume,
+            overwrite=overwrite,
+            scheduler=scheduler,
         )
         note = _run_enhance(job, note)
         console.print(f"wrote {target}", highlight=False, soft_wrap=True)
@@ -138,7 +146,7 @@ def _parse_frames(text: str, n_frames: int) -> tuple[int, int]:
 
 def _run_enhance(job: Any, note: str) -> str:
     """Run with a progress bar; returns the remark on the device, printed unless it is `note`."""
-    from napari_lowdose_tem.enhancement.run import iter_enhance
+    from napari_lowdose_tem.enhancement import iter_enhance
 
     with progress_bar("frames") as bar:
         task = bar.add_task(job.image.name, total=None, rate="")

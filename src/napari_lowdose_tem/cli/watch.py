@@ -65,13 +65,13 @@ def watch(
     as_json: JsonOption = False,
 ) -> None:
     """Enhance what a camera program writes, as it comes; Ctrl-C ends it and what is written stays whole."""
+    from napari_lowdose_tem.engine.options import EngineOptions
     from napari_lowdose_tem.live import LiveConfig
 
     stopped: list[int] = []
     config = LiveConfig(
         _open_source(source, replay, rate, output),
-        model,
-        device,
+        engine=EngineOptions(model=model, device=device),
         save_all=output is not None if save_all is None else save_all,
         output=output,
         resume=resume,

@@ -6,10 +6,9 @@ import platform
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,8 @@ from napari_lowdose_tem.image import F32, Image
 from napari_lowdose_tem.network.model_file import Model, load_model
 from napari_lowdose_tem.network.networks import STRIDE
 from napari_lowdose_tem.network.scaling import Scaling, fit_output, measure_scaling, measure_stack
+
+Report = TypeVar("Report")
 
 # Margin of a tile, so that its inside does not feel its border. The networks can look some 300 px far, but
 # what they see beyond 200 px changes the output by less than a thousandth of its range.
@@ -185,49 +186,33 @@ class Engine:
                 return result.reshape(counts.shape)
 
     def iter_enhance(
-        self, counts: npt.NDArray[Any], scaling: Scaling | None, report: Callable[[float], Any]
-    ) -> Generator[Any, None, F32]:
+        self, counts: npt.NDArray[Any], scaling: Scaling | None, report: Callable[[float], Report]
+    ) -> Generator[Report, None, F32]:
         """Enhance frames (n, rows, columns), yielding `report(share done)` between tiles."""
         scalings = self._measure_each(counts, scaling)
         output = yield from self._iter_padded(counts, self._of_network(scalings), report)
         return self._fit(counts, scalings, output)
 
-    def begin(
-        self, counts: npt.NDArray[Any], scaling: Scaling | None
-    ) -> Callable[[Callable[[float], Any]], Generator[Any, None, F32]]:
-        """Begin to enhance frames; return what goes on as `iter_enhance` does, given its `report`.
+    def submit(self, counts: npt.NDArray[Any], scaling: Scaling | None) -> PendingFrames:
+        """Begin to enhance frames (n, rows, columns).
 
-        As many as `n_in_flight` may be begun before the first goes on. Where only one may, or tiles are
-        needed, nothing happens before it goes on.
+        As many as `n_in_flight` may be submitted before the first result is asked for. Where only one may, or
+        tiles are needed, nothing happens before it is.
         """
         rows, cols = counts.shape[-2:]
         fits = max(_padded(rows), _padded(cols)) <= self._tile_px and not self._is_short_of_memory
         if self.n_in_flight == 1 or not fits:
-            return partial(self.iter_enhance, counts, scaling)
+            return PendingFrames(self, counts, scaling)
         scalings = self._measure_each(counts, scaling)
         try:
             wait = self.runner.submit(_pad(counts), self._of_network(scalings))
         except (RuntimeError, MemoryError) as err:
             if not is_out_of_memory(err):
                 raise
-            return partial(self.iter_enhance, counts, scaling)
-        return partial(self._iter_rest, counts, scaling, scalings, wait)
-
-    def _iter_rest(
-        self,
-        counts: npt.NDArray[Any],
-        scaling: Scaling | None,
-        scalings: list[Scaling],
-        wait: Callable[[], F32],
-        report: Callable[[float], Any],
-    ) -> Generator[Any, None, F32]:
-        """Wait for frames begun; do them again, fewer at a time, when memory ran out."""
-        try:
-            return self._fit(counts, scalings, wait()[:, : counts.shape[1], : counts.shape[2]])
-        except (RuntimeError, MemoryError) as err:
-            if not is_out_of_memory(err):
-                raise
-        return (yield from self.iter_enhance(counts, scaling, report))
+            return PendingFrames(self, counts, scaling)
+        return PendingFrames(
+            self, counts, scaling, lambda: self._fit(counts, scalings, wait()[:, :rows, :cols])
+        )
 
     @property
     def n_in_flight(self) -> int:
@@ -251,8 +236,8 @@ class Engine:
         return np.stack([s.to_counts(frame) for s, frame in zip(fitted, output, strict=True)])
 
     def _iter_padded(
-        self, counts: npt.NDArray[Any], scalings: list[Scaling], report: Callable[[float], Any]
-    ) -> Generator[Any, None, F32]:
+        self, counts: npt.NDArray[Any], scalings: list[Scaling], report: Callable[[float], Report]
+    ) -> Generator[Report, None, F32]:
         """Run the network over frames, falling back to smaller batches and tiles when memory runs out."""
         rows, cols = counts.shape[-2:]
         padded = _pad(counts)
@@ -284,8 +269,8 @@ class Engine:
         padded: npt.NDArray[Any],
         scalings: list[Scaling],
         batch: int,
-        report: Callable[[float], Any],
-    ) -> Generator[Any, None, F32]:
+        report: Callable[[float], Report],
+    ) -> Generator[Report, None, F32]:
         shape = (padded.shape[1], padded.shape[2])
         tiles = self.cut(shape)
         if len(tiles) == 1 and batch >= len(padded):
@@ -315,6 +300,33 @@ class Engine:
         if self._runner is None:
             raise ValueError("this engine was closed; make a new one")
         return self._runner
+
+
+class PendingFrames:
+    """Frames given to an engine, whose result is to come."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        counts: npt.NDArray[Any],
+        scaling: Scaling | None,
+        wait: Callable[[], F32] | None = None,
+    ) -> None:
+        self._engine, self._counts, self._scaling, self._wait = engine, counts, scaling, wait
+        self.n_frames = len(counts)
+
+    def iter_result(self, report: Callable[[float], Report]) -> Generator[Report, None, F32]:
+        """Return the result, yielding `report(share done)` between tiles.
+
+        When memory ran out, the frames are enhanced again, fewer at a time.
+        """
+        if self._wait is not None:
+            try:
+                return self._wait()
+            except (RuntimeError, MemoryError) as err:
+                if not is_out_of_memory(err):
+                    raise
+        return (yield from self._engine.iter_enhance(self._counts, self._scaling, report))
 
 
 def _padded(size: int) -> int:

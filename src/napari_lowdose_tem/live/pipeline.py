@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.live.average import RecursiveAverage
 from napari_lowdose_tem.live.folder import FolderSource
@@ -21,7 +22,6 @@ from napari_lowdose_tem.live.reader import ReadCounts, SourceReader
 from napari_lowdose_tem.live.save import LiveOutput, open_output
 from napari_lowdose_tem.live.scaling import LEVELS, SeriesScaling
 from napari_lowdose_tem.live.source import Arrival, Skipped, Source
-from napari_lowdose_tem.network.model_file import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.engine import Engine
@@ -39,8 +39,8 @@ class LiveConfig:
     ----------
     source
         Where the frames come from; `open_source` makes one of a path.
-    model, device, precision, tile_px
-        As `enhance.EnhanceJob` takes them.
+    engine
+        Model, device, precision and tile.
     save_all
         Enhance all frames in order, however long it takes; else always the newest, dropping others.
     output
@@ -65,10 +65,8 @@ class LiveConfig:
     """
 
     source: Source
-    model: str | Path = DEFAULT_MODEL
-    device: str = "auto"
-    precision: str = "auto"
-    tile_px: int | None = None
+    _: KW_ONLY
+    engine: EngineOptions = field(default_factory=EngineOptions)
     save_all: bool = False
     output: Path | None = None
     resume: bool = False
@@ -151,9 +149,7 @@ def iter_live(config: LiveConfig) -> Generator[LiveStep, None, None]:
 
     yield LiveStep(note="loading the model")
     with ExitStack() as stack:
-        engine = stack.enter_context(
-            Engine(config.model, config.device, precision=config.precision, tile_px=config.tile_px)
-        )
+        engine = stack.enter_context(Engine.from_options(config.engine))
         output = None
         if config.output is not None:
             output = open_output(config.output, _job(config, engine), config.resume)

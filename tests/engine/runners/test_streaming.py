@@ -7,10 +7,11 @@ import torch
 from napari_lowdose_tem.engine import engine as engine_module
 from napari_lowdose_tem.engine.device import Device
 from napari_lowdose_tem.engine.engine import Engine
+from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.engine.runners.cuda import N_SLOTS, CudaRunner
 from napari_lowdose_tem.engine.runners.fold import fold_batch_norm
 from napari_lowdose_tem.engine.runners.footprint import measure_bytes_per_px
-from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
+from napari_lowdose_tem.enhancement import EnhanceJob, iter_enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.network.model_file import load_model
 from napari_lowdose_tem.network.scaling import Scaling
@@ -93,7 +94,7 @@ def one_frame_a_batch(monkeypatch, failing=None):
 
 def test_frames_come_in_order_with_several_on_their_way(tiny_model, movie, expected, card, monkeypatch):
     one_frame_a_batch(monkeypatch)
-    last, blocks = run(EnhanceJob(movie, tiny_model, "cpu"))
+    last, blocks = run(EnhanceJob(movie, engine=EngineOptions(model=tiny_model, device="cpu")))
     assert blocks == list(range(7))
     assert CountingRunner.made.most == N_SLOTS
     np.testing.assert_allclose(last.result.data, expected, atol=1e-4 * np.ptp(expected))
@@ -105,7 +106,7 @@ def test_a_batch_that_finds_no_memory_is_done_again(
     tiny_model, movie, expected, card, monkeypatch, where, kind
 ):
     one_frame_a_batch(monkeypatch, {(2, where): kind("CUDA out of memory")})
-    last, blocks = run(EnhanceJob(movie, tiny_model, "cpu"))
+    last, blocks = run(EnhanceJob(movie, engine=EngineOptions(model=tiny_model, device="cpu")))
     assert blocks == list(range(7))
     assert len(CountingRunner.made.log) == 1 + 7 + 1
     np.testing.assert_allclose(last.result.data, expected, atol=1e-4 * np.ptp(expected))
@@ -115,12 +116,12 @@ def test_a_batch_that_finds_no_memory_is_done_again(
 def test_other_errors_end_the_job(tiny_model, movie, card, monkeypatch, where):
     one_frame_a_batch(monkeypatch, {(2, where): RuntimeError("an illegal memory access")})
     with pytest.raises(RuntimeError, match="illegal"):
-        run(EnhanceJob(movie, tiny_model, "cpu"))
+        run(EnhanceJob(movie, engine=EngineOptions(model=tiny_model, device="cpu")))
 
 
 def test_cancelled_with_frames_on_their_way(tiny_model, movie, card, monkeypatch):
     one_frame_a_batch(monkeypatch)
-    steps = iter_enhance(EnhanceJob(movie, tiny_model, "cpu"))
+    steps = iter_enhance(EnhanceJob(movie, engine=EngineOptions(model=tiny_model, device="cpu")))
     while next(steps).frames is None:
         pass
     steps.close()
@@ -131,7 +132,9 @@ def test_cancelled_with_frames_on_their_way(tiny_model, movie, card, monkeypatch
 
 def test_tiles_are_on_their_way_together_and_reported_one_by_one(tiny_model, card):
     stack = Image(np.random.default_rng(0).poisson(50.0, (2, 704, 896)))
-    steps = list(iter_enhance(EnhanceJob(stack, tiny_model, "cpu", tile_px=640)))
+    steps = list(
+        iter_enhance(EnhanceJob(stack, engine=EngineOptions(model=tiny_model, device="cpu", tile_px=640)))
+    )
     assert len(steps) > 2 * 4
     assert CountingRunner.made.most == N_SLOTS
     with Engine(tiny_model, "cpu", tile_px=1024) as whole:
@@ -142,7 +145,7 @@ def test_tiles_are_on_their_way_together_and_reported_one_by_one(tiny_model, car
 def test_a_tile_that_finds_no_memory_is_done_again_in_smaller_ones(tiny_model, card, monkeypatch):
     one_frame_a_batch(monkeypatch, {(1, "wait"): torch.OutOfMemoryError("CUDA out of memory")})
     stack = Image(np.random.default_rng(0).poisson(50.0, (1, 704, 1664)))
-    last, _ = run(EnhanceJob(stack, tiny_model, "cpu", tile_px=1024))
+    last, _ = run(EnhanceJob(stack, engine=EngineOptions(model=tiny_model, device="cpu", tile_px=1024)))
     with Engine(tiny_model, "cpu", tile_px=2048) as whole:
         expected = whole.enhance(stack.data, whole.measure(stack))
     assert "out of memory" in last.note

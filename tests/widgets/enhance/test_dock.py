@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_lowdose_tem.engine.options import EngineOptions
-from napari_lowdose_tem.enhancement.run import enhance
+from napari_lowdose_tem.enhancement import enhance
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
@@ -447,9 +447,9 @@ def test_tokens_tell_pixels_apart(viewer, movie):
     ],
 )
 def test_progress_text(done, elapsed_s, text):
-    from napari_lowdose_tem.enhancement.run import Progress
+    from napari_lowdose_tem.enhancement import Progress
 
-    assert stack.progress_text(Progress(done, 50, elapsed_s, "cpu")) == text
+    assert stack.progress_text(Progress(done=done, total=50, elapsed_s=elapsed_s, device="cpu")) == text
 
 
 def test_proposed_output_is_free_and_a_valid_name(tmp_path):

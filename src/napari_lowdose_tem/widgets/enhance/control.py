@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-    from napari_lowdose_tem.enhancement.run import Progress
+    from napari_lowdose_tem.enhancement import Progress
     from napari_lowdose_tem.widgets.enhance.preview import PreviewFrame
 
 

@@ -12,7 +12,7 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.shared.durations import duration
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.enhancement.run import Progress
+    from napari_lowdose_tem.enhancement import Progress
 
 _MEMORY_SHARE = 4  # an output may take this fraction of the free memory
 _UNKNOWN_MEMORY = 4 * 2**30
@@ -29,20 +29,10 @@ class StackRequest:
 
     def iter_steps(self) -> Iterator[Progress]:
         """Run it; imports torch."""
-        from napari_lowdose_tem.enhancement.run import EnhanceJob, iter_enhance
+        from napari_lowdose_tem.enhancement import EnhanceJob, iter_enhance
 
-        engine = self.engine
-        return iter_enhance(
-            EnhanceJob(
-                self.image,
-                engine.model,
-                engine.device,
-                engine.precision,
-                self.output,
-                tile_px=engine.tile_px,
-                resume=self.resume,
-            )
-        )
+        job = EnhanceJob(self.image, engine=self.engine, output=self.output, resume=self.resume)
+        return iter_enhance(job)
 
     def unfinished(self, made: Mapping[str, Any], n_frames: int) -> Image:
         """Return the image with how it is made, as the job reports, and how many frames are finished."""

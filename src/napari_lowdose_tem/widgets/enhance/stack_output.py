@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_lowdose_tem.enhancement.run import Progress
+    from napari_lowdose_tem.enhancement import Progress
 
 _REFRESH_S = 0.25
 

@@ -48,13 +48,9 @@ class LiveRequest:
         """Open the source; reads the header of a replayed file."""
         from napari_lowdose_tem.live import LiveConfig
 
-        engine = self.engine
         return LiveConfig(
             self._source(),
-            engine.model,
-            engine.device,
-            engine.precision,
-            engine.tile_px,
+            engine=self.engine,
             save_all=self.save_all,
             output=self.output,
             resume=True,
