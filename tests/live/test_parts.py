@@ -45,7 +45,7 @@ def test_rates_of_even_frames():
     rates = Rates()
     assert rates.frames_per_s(0) == 0
     for i in range(3000):
-        rates.note(i * 0.02, 0.001 * (i % 100))
+        rates.record(i * 0.02, 0.001 * (i % 100))
     assert rates.frames_per_s(2999 * 0.02) == pytest.approx(50, rel=0.01)
     assert rates.frames_per_s(2999 * 0.02 + 10) == 0
     p50, p99 = rates.latency_ms()
@@ -78,7 +78,7 @@ class Given:
         self.events = events
         self.told = 0
 
-    def iter_events(self, newest_only, done):
+    def iter_events(self, latest_only, done):
         for event in self.events:
             self.told += 1
             yield event
@@ -98,11 +98,11 @@ def wait_until(condition):
 def test_pump_keeps_the_newest_and_counts_the_rest():
     source = Given(arrival(0), arrival(1), Passed(3), Skipped("a", "b"), arrival(5))
     with SourceReader(source, True, set()) as pump:
-        wait_until(lambda: pump.tally.arrived == 6)
+        wait_until(lambda: pump.counts.arrived == 6)
         assert pump.take(1).name == "5"
         assert pump.take(1) is None
         assert pump.has_ended
-        tally = pump.tally
+        tally = pump.counts
     assert (tally.arrived, tally.taken, tally.dropped, tally.waiting) == (6, 1, 5, 0)
     assert tally.skipped == (Skipped("a", "b"),)
 
@@ -110,16 +110,16 @@ def test_pump_keeps_the_newest_and_counts_the_rest():
 def test_pump_holds_the_reader_back_when_all_are_wanted():
     source = Given(*map(arrival, range(20)))
     with SourceReader(source, False, set(), depth=3) as pump:
-        wait_until(lambda: pump.tally.waiting == 3)
+        wait_until(lambda: pump.counts.waiting == 3)
         time.sleep(0.05)
         assert source.told == 4  # three in the queue, one in the hand
         assert [pump.take(1).name for _ in range(20)] == [str(n) for n in range(20)]
-    assert pump.tally.dropped == 0
+    assert pump.counts.dropped == 0
 
 
 def test_pump_passes_on_what_ended_the_source_after_its_frames():
     class Broken(Given):
-        def iter_events(self, newest_only, done):
+        def iter_events(self, latest_only, done):
             yield arrival(0)
             raise ValueError("gone")
 

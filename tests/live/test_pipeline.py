@@ -54,10 +54,8 @@ def stack(frames):
 
 @pytest.fixture
 def config(tiny_model, stack):
-    source = ReplaySource(stack, 1e5)
-    return LiveConfig(
-        source, engine=EngineOptions(model=tiny_model, device="cpu", precision="float32"), save_all=True
-    )
+    options = EngineOptions(model=tiny_model, device="cpu", precision="float32")
+    return LiveConfig(ReplaySource(stack, 1e5), engine=options, save_all=True)
 
 
 @pytest.fixture

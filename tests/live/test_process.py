@@ -16,6 +16,7 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.live import (
     Arrival,
+    LatestStep,
     LiveConfig,
     LiveStep,
     ReplaySource,
@@ -23,7 +24,6 @@ from napari_lowdose_tem.live import (
     iter_live,
     iter_live_in_process,
 )
-from napari_lowdose_tem.live.latest import LatestStep
 from napari_lowdose_tem.live.messages import pack, receive, send
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -37,15 +37,12 @@ def stack(frames):
 
 @pytest.fixture
 def config(tiny_model, stack):
-    return LiveConfig(
-        ReplaySource(stack, 1e5),
-        engine=EngineOptions(model=tiny_model, device="cpu", precision="float32"),
-        save_all=True,
-    )
+    options = EngineOptions(model=tiny_model, device="cpu", precision="float32")
+    return LiveConfig(ReplaySource(stack, 1e5), engine=options, save_all=True)
 
 
 @pytest.fixture
-def run_apart(live_processes):
+def run_in_process(live_processes):
     """Starts what is ended with the test, and leaves nothing."""
     started = []
 
@@ -67,7 +64,7 @@ class Talker:
     def __init__(self, frame, error=None):
         self.frame, self.error = frame, error
 
-    def iter_events(self, newest_only, done):
+    def iter_events(self, latest_only, done):
         print("a library says something")
         yield Arrival("only", Image(self.frame), 0.0, time.monotonic())
         if self.error:
@@ -83,9 +80,9 @@ class OddError(Exception):
         super().__init__(f"{a} {b}")
 
 
-def test_frames_come_in_order_and_as_in_one_process(run_apart, config, stack):
+def test_frames_come_in_order_and_as_in_one_process(run_in_process, config, stack):
     alone = {step.name: step for step in iter_live(config) if step.output is not None}
-    steps = list(run_apart(config))
+    steps = list(run_in_process(config))
     shown = [step for step in steps if step.output is not None]
     numbers = [int(step.name.split()[1]) for step in shown]
     assert numbers == sorted(set(numbers))
@@ -99,8 +96,8 @@ def test_frames_come_in_order_and_as_in_one_process(run_apart, config, stack):
     assert dict(image.provenance) == dict(alone["frame 8"].output.provenance)
 
 
-def test_every_frame_is_saved_while_nobody_looks(run_apart, config, tmp_path):
-    steps = run_apart(replace(config, output=tmp_path / "apart.ome.zarr"))
+def test_every_frame_is_saved_while_nobody_looks(run_in_process, config, tmp_path):
+    steps = run_in_process(replace(config, output=tmp_path / "apart.ome.zarr"))
     assert next(steps).note == "loading the model"
     whole = read_when_there(tmp_path / "apart.ome.zarr", 9)
     assert [step.saved for step in steps][-1] == 9
@@ -121,26 +118,24 @@ def read_when_there(path, n_frames):
     ("error", "kind", "text"),
     [(None, ValueError, "none-such"), (OddError("of", "its own kind"), RuntimeError, "OddError: of its own")],
 )
-def test_what_goes_wrong_there_is_told_here(run_apart, config, frames, error, kind, text):
+def test_what_goes_wrong_there_is_told_here(run_in_process, config, frames, error, kind, text):
     source = Talker(frames(0), error)
-    wrong = (
-        replace(config, source=source) if error else replace(config, engine=EngineOptions(model="none-such"))
-    )
+    wrong = {"source": source} if error else {"engine": EngineOptions(model="none-such")}
     with pytest.raises(kind, match=text) as caught:
-        list(run_apart(wrong))
+        list(run_in_process(replace(config, **wrong)))
     assert "Traceback" in caught.value.__notes__[0]
 
 
-def test_what_cannot_be_sent_is_told_at_once(run_apart, config):
+def test_what_cannot_be_sent_is_told_at_once(run_in_process, config):
     source = Talker(None)
     source.lock = iter_live(config)  # no generator can leave its process
     with pytest.raises(TypeError):
-        next(run_apart(replace(config, source=source)))
+        next(run_in_process(replace(config, source=source)))
 
 
-def test_printing_disturbs_nothing_and_stop_ends_it(run_apart, config, frames):
+def test_printing_disturbs_nothing_and_stop_ends_it(run_in_process, config, frames):
     stopped = []
-    steps = run_apart(replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped)))
+    steps = run_in_process(replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped)))
     for step in steps:
         if step.output is not None:
             stopped.append(True)
@@ -150,9 +145,9 @@ def test_printing_disturbs_nothing_and_stop_ends_it(run_apart, config, frames):
 
 
 @pytest.mark.parametrize("how", ["stop", "close"])
-def test_it_ends_while_it_loads(run_apart, config, how, live_processes):
+def test_it_ends_while_it_loads(run_in_process, config, how, live_processes):
     stopped = []
-    steps = run_apart(replace(config, source=Talker(None), is_stopped=lambda: bool(stopped)))
+    steps = run_in_process(replace(config, source=Talker(None), is_stopped=lambda: bool(stopped)))
     next(steps)
     assert len(live_processes()) == 1
     if how == "close":
@@ -162,21 +157,23 @@ def test_it_ends_while_it_loads(run_apart, config, how, live_processes):
     assert not any(step.device for step in steps)
 
 
-def test_a_killed_process_is_told_in_one_line(run_apart, config, frames, live_processes):
+def test_a_killed_process_is_told_in_one_line(run_in_process, config, frames, live_processes):
     with pytest.raises(ChildProcessError, match=r"ended .*start again") as caught:
-        for step in run_apart(replace(config, source=Talker(frames(0)))):
+        for step in run_in_process(replace(config, source=Talker(frames(0)))):
             if step.enhanced:
                 live_processes()[0].kill()
     assert "\n" not in str(caught.value)
 
 
-def test_a_process_that_hangs_is_given_up(run_apart, config, frames, monkeypatch, live_processes):
+def test_a_process_that_hangs_is_given_up(run_in_process, config, frames, monkeypatch, live_processes):
     from napari_lowdose_tem.live import process
 
-    monkeypatch.setattr(process, "_LONGEST_END_S", 0.3)
+    monkeypatch.setattr(process, "_END_TIMEOUT_S", 0.3)
     stopped = []
     with pytest.raises(ChildProcessError, match="given up"):
-        for step in run_apart(replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped))):
+        for step in run_in_process(
+            replace(config, source=Talker(frames(0)), is_stopped=lambda: bool(stopped))
+        ):
             if step.enhanced and not stopped:
                 live_processes()[0].suspend()
                 stopped.append(True)
@@ -191,8 +188,8 @@ from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_in_proce
 from napari_lowdose_tem.live import process
 process._NICENESS = 0
 source = ReplaySource(Image(np.ones((3, 24, 40))), 50.0, loop=True)
-engine = EngineOptions(model={str(tiny_model)!r}, device="cpu")
-for step in iter_live_in_process(LiveConfig(source, engine=engine)):
+options = EngineOptions(model={str(tiny_model)!r}, device="cpu")
+for step in iter_live_in_process(LiveConfig(source, engine=options)):
     if step.enhanced:
         print(psutil.Process().children()[0].pid, flush=True)
         os._exit(3)
@@ -206,9 +203,9 @@ for step in iter_live_in_process(LiveConfig(source, engine=engine)):
         time.sleep(0.1)
 
 
-def test_a_slow_viewer_holds_up_nothing(run_apart, config, stack):
+def test_a_slow_viewer_holds_up_nothing(run_in_process, config, stack):
     source = ReplaySource(stack, 200.0, loop=True)
-    steps = run_apart(replace(config, source=source, save_all=False))
+    steps = run_in_process(replace(config, source=source, save_all=False))
     for step in steps:
         if step.enhanced:
             break
@@ -233,8 +230,8 @@ from napari_lowdose_tem.live import LiveConfig, ReplaySource, iter_live_in_proce
 from napari_lowdose_tem.live import process
 process._NICENESS = 0
 source = ReplaySource(Image(np.ones((3, 24, 40))), 1e5)
-engine = EngineOptions(model={str(tiny_model)!r}, device="cpu")
-steps = list(iter_live_in_process(LiveConfig(source, engine=engine, save_all=True)))
+options = EngineOptions(model={str(tiny_model)!r}, device="cpu")
+steps = list(iter_live_in_process(LiveConfig(source, engine=options, save_all=True)))
 assert steps[-1].enhanced == 3
 print("torch" in sys.modules)
 """
@@ -246,7 +243,7 @@ def test_values_travel_whole():
     pixels = np.arange(7 * 5, dtype=np.uint16).reshape(7, 5)
     images = [Image(data) for data in (pixels, pixels.T, pixels[::2, 1:], np.asfortranarray(pixels) * 1.5)]
     file = io.BytesIO()
-    for value in (images, LiveStep("a", raw=images[0])):
+    for value in (images, LiveStep(name="a", raw=images[0])):
         send(file, pack(value))
     whole = file.getvalue()
     file.seek(0)
@@ -263,28 +260,28 @@ def test_values_travel_whole():
 def test_newest_report_keeps_the_frame_that_was_not_yet_shown():
     frame = Image(np.ones((2, 3)))
     newest = LatestStep()
-    newest.put(LiveStep("a", enhanced=1, raw=frame, output=frame))
+    newest.put(LiveStep(name="a", enhanced=1, raw=frame, output=frame))
     newest.put(LiveStep(enhanced=1, arrived=5))
     step = newest.take()
     assert (step.name, step.arrived) == ("a", 5)
     assert step.output is frame
     assert newest.take() is None
-    newest.put(LiveStep("b", raw=frame, output=frame))
-    newest.put(LiveStep("c", raw=frame, output=frame))
+    newest.put(LiveStep(name="b", raw=frame, output=frame))
+    newest.put(LiveStep(name="c", raw=frame, output=frame))
     assert newest.take(1.0).name == "c"
 
 
 def test_report_put_back_yields_to_a_newer_one_but_not_its_frame():
     frame, newer = Image(np.ones((2, 3))), Image(np.zeros((2, 3)))
     newest = LatestStep()
-    newest.put_back(LiveStep("a", arrived=1, raw=frame, output=frame))
+    newest.put_back(LiveStep(name="a", arrived=1, raw=frame, output=frame))
     assert newest.take().name == "a"
     newest.put(LiveStep(arrived=5))
-    newest.put_back(LiveStep("a", arrived=1, raw=frame, output=frame))
+    newest.put_back(LiveStep(name="a", arrived=1, raw=frame, output=frame))
     step = newest.take()
     assert (step.name, step.arrived) == ("a", 5)
     assert step.output is frame
-    newest.put(LiveStep("b", arrived=6, raw=newer, output=newer))
+    newest.put(LiveStep(name="b", arrived=6, raw=newer, output=newer))
     newest.put_back(step)
     step = newest.take()
     assert (step.name, step.arrived) == ("b", 6)

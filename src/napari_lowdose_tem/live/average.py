@@ -12,15 +12,15 @@ from napari_lowdose_tem.image import F32
 
 
 class RecursiveAverage:
-    """Mean of all frames so far, a frame recorded t seconds ago counting exp(-t / time constant).
+    """Mean of all frames so far; a frame recorded t seconds ago has the weight exp(-t / time constant).
 
-    The sum of the weights is kept beside the sum of the frames, so that the first frames count right and
-    frames may come at any times. Pixels that are not finite take no part.
+    The sum of the weights is kept beside the weighted sum, so that the first frames are weighted correctly
+    and intervals may vary. Pixels that are not finite are left out.
 
     Parameters
     ----------
     time_constant_s
-        0 gives the frames themselves [s].
+        0 returns the frames unchanged [s].
     """
 
     def __init__(self, time_constant_s: float) -> None:
@@ -32,7 +32,7 @@ class RecursiveAverage:
         self._last_s = 0.0
 
     def add(self, frame: npt.NDArray[Any], recorded_s: float) -> npt.NDArray[Any]:
-        """Add a frame and return the average; a frame of another shape begins anew."""
+        """Add a frame and return the average; a frame of another shape starts a new average."""
         if self._time_constant_s == 0:
             return frame
         new = np.asarray(frame, np.float32)

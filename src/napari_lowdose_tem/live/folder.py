@@ -12,16 +12,20 @@ from napari_lowdose_tem.io import READABLE_SUFFIXES, natural_key, read
 from napari_lowdose_tem.live.source import Arrival, Event, Passed, Skipped, Wait
 
 POLL_S = 0.05
+"""Time between two polls [s]."""
+
 PATIENCE_S = 3.0
-_LOOKED_AHEAD = 256  # waiting files whose change is followed
-_LISTING_SHARE = 0.1  # of the time at most goes into listing a folder of many files
-_LOST_S = 60.0  # a folder may be unreachable for this time
-_COMPANIONS = (".emi",)  # describe the file of their name
+"""Time a frame may stay unreadable after its last change [s]."""
+
+_WATCHED_FILES = 256  # waiting files whose size and time are compared between polls
+_LISTING_SHARE = 0.1  # of the time, at most, is spent listing a folder of many files
+_LOST_S = 60.0  # a folder may be unreachable for this long
+_COMPANIONS = (".emi",)  # belong to a frame of the same name
 
 
 @dataclass
 class _SeenFile:
-    """A file as it was last seen."""
+    """A waiting file at the last poll; settled when it did not change since the poll before."""
 
     size_bytes: int
     changed_ns: int
@@ -32,22 +36,23 @@ class _SeenFile:
 class FolderSource:
     """Single-frame files of a folder, of any readable format.
 
-    A file is whole when it can be read and did not change between two looks; one that was renamed into place
-    is taken at once. One that stays unreadable for `patience_s` after its last change is named and skipped.
+    A file is complete when it can be read and did not change between two polls; one that was renamed into
+    place is taken at once. One that stays unreadable for `patience_s` after its last change is reported and
+    skipped. Polled by hand: file system notifications do not reach across network drives.
 
     Parameters
     ----------
     path
         The folder.
     poll_s, patience_s
-        Time between two looks, and that given to broken files [s].
+        Time between two polls, and the time a file may stay unreadable [s].
     ignore
-        Files and folders in it that are not looked at.
+        Files and folders in it to leave out.
 
     Raises
     ------
     ValueError
-        For what is no folder.
+        When there is no such folder.
     """
 
     def __init__(
@@ -65,9 +70,9 @@ class FolderSource:
             )
         self._poll_s, self._patience_s = poll_s, patience_s
         self._ignored = {p.name for p in map(Path, ignore) if Path(os.path.abspath(p)).parent == self._folder}
-        self._looks: dict[str, _SeenFile] = {}
+        self._seen: dict[str, _SeenFile] = {}
         self._handled: set[str] = set()
-        self._newest: tuple[str, int, int] | None = None
+        self._latest: tuple[str, int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -79,15 +84,15 @@ class FolderSource:
         """The folder."""
         return str(self._folder)
 
-    def iter_events(self, newest_only: bool, done: Set[str] = frozenset()) -> Iterator[Event]:
-        """Tell of the frames; never ends."""
-        self._looks, self._handled, self._newest = {}, set(done), None
-        before: set[str] | None = None  # what lay there, and was not missed
+    def iter_events(self, latest_only: bool, done: Set[str] = frozenset()) -> Iterator[Event]:
+        """Yield the frames; never ends."""
+        self._seen, self._handled, self._latest = {}, set(done), None
+        before: set[str] | None = None  # was there at the start, and does not count as passed over
         listed_s = time.monotonic()
         while True:
             start_s = time.monotonic()
             try:
-                waiting = self._list(newest_only)
+                waiting = self._list(latest_only)
             except OSError as err:
                 # network drives come back
                 if start_s - listed_s > _LOST_S:
@@ -96,18 +101,18 @@ class FolderSource:
                 continue
             listed_s = start_s
             took_s = time.monotonic() - start_s
-            yield from self._iter_foreign(waiting)
+            yield from self._iter_other_files(waiting)
             frames = [name for name in waiting if _is_frame(name)]
             before = set(frames) if before is None else before
-            for name in frames[:_LOOKED_AHEAD] if not newest_only else frames[-_LOOKED_AHEAD:]:
-                self._look(name)
-            yield from self._iter_newest(frames, before) if newest_only else self._iter_all(frames)
+            for name in frames[:_WATCHED_FILES] if not latest_only else frames[-_WATCHED_FILES:]:
+                self._observe(name)
+            yield from self._iter_latest(frames, before) if latest_only else self._iter_all(frames)
             yield Wait(max(self._poll_s, took_s / _LISTING_SHARE))
 
-    def _list(self, newest_only: bool) -> list[str]:
+    def _list(self, latest_only: bool) -> list[str]:
         """List files not yet handled, in natural order.
 
-        Two looks, because a listing may lack a file that was written before one it has.
+        The folder is listed twice, because one listing may lack a file that is older than one it has.
         """
         first = self._names()
         if not first - self._handled:
@@ -119,11 +124,11 @@ class FolderSource:
                 for name in self._names()
                 if name in first or not _is_frame(name) or natural_key(Path(name)) <= last
             }
-        # what left the folder may come again
+        # a file that left the folder may come back
         self._handled &= names
-        self._looks = {name: look for name, look in self._looks.items() if name in names}
-        if newest_only and self._newest is not None and self._is_overwritten():
-            self._handled.discard(self._newest[0])
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}
+        if latest_only and self._latest is not None and self._is_overwritten():
+            self._handled.discard(self._latest[0])
         new = [name for name in names if name not in self._handled]
         return sorted(new, key=lambda name: natural_key(Path(name)))
 
@@ -136,18 +141,18 @@ class FolderSource:
             }
 
     def _is_overwritten(self) -> bool:
-        """Tell whether a camera writes frame after frame to one name."""
-        if self._newest is None:
+        """Tell whether the camera has written the latest file again."""
+        if self._latest is None:
             return False
-        name, *seen = self._newest
+        name, *seen = self._latest
         try:
             stat = os.stat(self._folder / name)
         except OSError:
             return False
         return [stat.st_size, stat.st_mtime_ns] != seen
 
-    def _iter_foreign(self, names: Sequence[str]) -> Iterator[Skipped]:
-        """Name files of other kinds once, those that stay: a name may be that of a file being written."""
+    def _iter_other_files(self, names: Sequence[str]) -> Iterator[Skipped]:
+        """Report other files once, if they stay: a temporary name may become that of a frame."""
         now_s = time.monotonic()
         for name in names:
             if _is_frame(name):
@@ -155,52 +160,52 @@ class FolderSource:
             if name.lower().endswith(_COMPANIONS):
                 self._handled.add(name)
                 continue
-            look = self._looks.setdefault(name, _SeenFile(0, 0, now_s))
-            if now_s - look.since_s >= self._patience_s:
-                self._end(name)
+            seen = self._seen.setdefault(name, _SeenFile(0, 0, now_s))
+            if now_s - seen.since_s >= self._patience_s:
+                self._finish(name)
                 kind = Path(name).suffix.lower()
-                yield Skipped(name, f"no frame: files {f'ending in {kind}' if kind else 'without ending'}")
+                yield Skipped(name, f"not a frame: files {f'ending in {kind}' if kind else 'without ending'}")
 
     def _iter_all(self, names: Sequence[str]) -> Iterator[Event]:
         for name in names:
             found = self._take(name)
             if found is None:
-                return  # the ones behind wait for their turn
+                return  # later frames wait their turn
             yield found
 
-    def _iter_newest(self, names: Sequence[str], before: set[str]) -> Iterator[Event]:
+    def _iter_latest(self, names: Sequence[str], before: set[str]) -> Iterator[Event]:
         for place in range(len(names) - 1, -1, -1):
             found = self._take(names[place])
             if isinstance(found, Skipped):
                 yield found
             elif found is not None:
                 for name in names[:place]:
-                    self._end(name)
+                    self._finish(name)
                 if missed := len(set(names[:place]) - before):
                     yield Passed(missed)
                 before.clear()
                 yield found
                 return
 
-    def _look(self, name: str) -> _SeenFile | None:
-        """Note size and time of a file; None when it is gone."""
+    def _observe(self, name: str) -> _SeenFile | None:
+        """Compare size and time of a file with the last poll; None when it is gone."""
         try:
             stat = os.stat(self._folder / name)
         except FileNotFoundError:
             return None
-        look = self._looks.get(name)
-        if look is not None and (look.size_bytes, look.changed_ns) == (stat.st_size, stat.st_mtime_ns):
-            look.is_settled = True
+        seen = self._seen.get(name)
+        if seen is not None and (seen.size_bytes, seen.changed_ns) == (stat.st_size, stat.st_mtime_ns):
+            seen.is_settled = True
         else:
-            # a new name or new rights after the last byte was written; Windows has no such time
+            # renamed, or its rights changed, after the last byte was written; Windows keeps no such time
             was_renamed = os.name == "posix" and stat.st_ctime_ns > stat.st_mtime_ns
-            look = _SeenFile(stat.st_size, stat.st_mtime_ns, time.monotonic(), was_renamed)
-            self._looks[name] = look
-        return look
+            seen = _SeenFile(stat.st_size, stat.st_mtime_ns, time.monotonic(), was_renamed)
+            self._seen[name] = seen
+        return seen
 
     def _take(self, name: str) -> Arrival | Skipped | None:
-        """Read a file if it is whole; None when it has to wait."""
-        before = self._looks.get(name) or self._look(name)
+        """Read a file if it is complete; None to try again later."""
+        before = self._seen.get(name) or self._observe(name)
         if before is None:
             self._handled.add(name)
             return None
@@ -217,17 +222,17 @@ class FolderSource:
             if time.monotonic() - before.since_s < self._patience_s:
                 return None
             reason = _without_path(err, self._folder / name)
-        if not reason and self._look(name) is not before:
+        if not reason and self._observe(name) is not before:
             return None  # changed while it was read
-        self._end(name)
+        self._finish(name)
         if reason:
             return Skipped(name, reason)
-        self._newest = name, before.size_bytes, before.changed_ns
+        self._latest = name, before.size_bytes, before.changed_ns
         return Arrival(name, image, before.changed_ns / 1e9, before.since_s)
 
-    def _end(self, name: str) -> None:
+    def _finish(self, name: str) -> None:
         self._handled.add(name)
-        self._looks.pop(name, None)
+        self._seen.pop(name, None)
 
 
 def _is_frame(name: str) -> bool:
@@ -236,6 +241,6 @@ def _is_frame(name: str) -> bool:
 
 
 def _without_path(err: Exception, path: Path) -> str:
-    """Give what is wrong without the name in front."""
+    """Give the fault without the path in front."""
     text = " ".join(str(err).split())
     return text.removeprefix(f"{path}: ").split("; copy")[0]

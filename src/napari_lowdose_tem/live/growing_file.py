@@ -14,20 +14,20 @@ from napari_lowdose_tem.live.source import Arrival, Event, Passed, Skipped, Wait
 
 
 class GrowingSource:
-    """The frames of one file or Zarr folder that a program appends to.
+    """The frames of one file or Zarr folder that another program appends to.
 
     Parameters
     ----------
     path
         ``.tif`` (a page a frame), ``.mrc`` or ``.zarr`` (a chunk or more a frame; grown, or filled in order).
-        It may not be there yet.
+        It need not exist yet.
     poll_s, patience_s
-        Time between two looks, and that given to broken frames [s].
+        Time between two polls, and the time a frame may stay unreadable [s].
 
     Raises
     ------
     ValueError
-        For other kinds of files.
+        For other formats.
     """
 
     def __init__(self, path: str | Path, *, poll_s: float = POLL_S, patience_s: float = PATIENCE_S) -> None:
@@ -45,46 +45,46 @@ class GrowingSource:
         """The file."""
         return str(self._path)
 
-    def iter_events(self, newest_only: bool, done: Set[str] = frozenset()) -> Iterator[Event]:
-        """Tell of the frames; never ends.
+    def iter_events(self, latest_only: bool, done: Set[str] = frozenset()) -> Iterator[Event]:
+        """Yield the frames; never ends.
 
         Raises
         ------
         ValueError
-            When the file becomes shorter and all its frames are wanted.
+            When the file is replaced or becomes shorter, unless `latest_only`.
         """
         while True:
             growing = yield from self._iter_until_open()
             try:
-                yield from self._iter_frames(growing, newest_only, done)
+                yield from self._iter_frames(growing, latest_only, done)
             finally:
                 growing.close()
-            if not newest_only:
+            if not latest_only:
                 raise ValueError(
                     f"{self._path}: was begun anew while it was followed; start again with another output"
                 )
 
     def _iter_until_open(self) -> Generator[Event, None, GrowingFile]:
-        """Wait for the file; what is wrong with it is said once."""
-        start_s, told = time.monotonic(), False
+        """Wait for the file; what is wrong with it is reported once."""
+        start_s, is_reported = time.monotonic(), False
         while True:
             if self._path.exists():
                 try:
                     return open_growing(self._path)
                 except (ValueError, OSError) as err:
-                    if not told and time.monotonic() - start_s > self._patience_s:
-                        told = True
+                    if not is_reported and time.monotonic() - start_s > self._patience_s:
+                        is_reported = True
                         yield Skipped(self._path.name, f"no frame yet: {' '.join(str(err).split())}")
             yield Wait(self._poll_s)
 
-    def _iter_frames(self, growing: GrowingFile, newest_only: bool, done: Set[str]) -> Iterator[Event]:
-        """Tell of the frames until the file is another one."""
+    def _iter_frames(self, growing: GrowingFile, latest_only: bool, done: Set[str]) -> Iterator[Event]:
+        """Yield the frames until the file is replaced."""
         count = growing.count()
-        index = max(0, count - 1) if newest_only else 0
+        index = max(0, count - 1) if latest_only else 0
         since_s = time.monotonic()
         while True:
             while index < count:
-                if newest_only and count - 1 > index:
+                if latest_only and count - 1 > index:
                     yield Passed(count - 1 - index)
                     index = count - 1
                 if frame_name(index) not in done:
@@ -93,7 +93,7 @@ class GrowingSource:
                         break
                     yield found
                 index += 1
-                if newest_only:
+                if latest_only:
                     break
             yield Wait(self._poll_s)
             if growing.is_replaced():
@@ -103,13 +103,13 @@ class GrowingSource:
                 since_s = time.monotonic()
 
     def _take(self, growing: GrowingFile, index: int, since_s: float) -> Arrival | Skipped | None:
-        """Read a frame; None when it has to wait."""
+        """Read a frame; None to try again later."""
         try:
             image = growing.frame(index)
         except (ValueError, OSError) as err:
             if time.monotonic() - since_s < self._patience_s:
                 return None
             return Skipped(frame_name(index), " ".join(str(err).split()).removeprefix(f"{self._path}: "))
-        # without a frame time the clock of arrival is the best there is
+        # without a frame time, the time of arrival is the best estimate
         recorded_s = since_s if image.frame_time_s is None else index * image.frame_time_s
         return Arrival(frame_name(index), image, recorded_s, since_s)

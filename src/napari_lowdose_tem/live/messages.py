@@ -1,4 +1,4 @@
-"""Values sent between processes through a pipe, their pixels uncopied."""
+"""Send values to another process through a pipe, without copying their pixels."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _SIZE = struct.Struct("<Q")
 
 @dataclass(frozen=True, eq=False)
 class RunEnded:
-    """The last message: nothing more comes, and what it failed with."""
+    """The last message of a run, with the error that ended it."""
 
     error: Exception | None = None
 
 
 def pack(value: Any) -> list[bytes | memoryview]:
-    """Make the message of a value; keep the value as it is until the message is sent.
+    """Make a message of a value, which must not change until the message is sent.
 
     Raises
     ------
     TypeError, pickle.PicklingError
-        When it holds what cannot leave its process.
+        When it holds something that cannot be sent.
     """
     import cloudpickle  # type: ignore[import-untyped]
 
@@ -38,7 +38,7 @@ def pack(value: Any) -> list[bytes | memoryview]:
 
 
 def send(pipe: IO[bytes], message: list[bytes | memoryview]) -> None:
-    """Write a message; waits while the other side is slow."""
+    """Write a message; waits while the other process is slow."""
     for part in message:
         view = memoryview(part)
         while view:  # an unbuffered pipe takes what fits
@@ -51,7 +51,7 @@ def receive(pipe: IO[bytes]) -> Any:
     Raises
     ------
     EOFError
-        When the other side has ended.
+        When the other process has ended.
     """
     n_head, n_buffers = _HEAD.unpack(_read(pipe, _HEAD.size))
     sizes = [_SIZE.unpack(_read(pipe, _SIZE.size))[0] for _ in range(n_buffers)]

@@ -1,4 +1,4 @@
-"""Frames per second and latency, in memory of fixed size."""
+"""Frame rate and latency of the last frames, in memory of fixed size."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _RATE_OVER_S = 3.0
 
 
 class Rates:
-    """Rate and latency of the last frames: of 3 s, and of 1,000 frames."""
+    """Frame rate over the last 3 s, and latency of the last 1,000 frames."""
 
     def __init__(self) -> None:
         self._ended_s: deque[float] = deque(maxlen=_KEPT)
         self._latency_ms = np.zeros(_KEPT)
         self._count = 0
 
-    def note(self, now_s: float, latency_s: float) -> None:
-        """Note a frame done now, `latency_s` after it arrived."""
+    def record(self, now_s: float, latency_s: float) -> None:
+        """Record a frame enhanced now, `latency_s` after it arrived."""
         self._ended_s.append(now_s)
         self._latency_ms[self._count % _KEPT] = 1000 * latency_s
         self._count += 1
 
     def frames_per_s(self, now_s: float) -> float:
-        """Give the rate of the last seconds; falls to 0 when nothing comes."""
+        """Give the rate over the last seconds; it falls to 0 when no frames come."""
         recent = [s for s in self._ended_s if s >= now_s - _RATE_OVER_S]
         if len(recent) < 2:
             return 0.0
-        # from the first to the last of them, so that a beginning counts in full, plus any silence since
+        # from the first to the last of them, so that the start is not diluted, plus a pause since the last
         step_s = (recent[-1] - recent[0]) / (len(recent) - 1)
         span_s = max(now_s - recent[0], 1e-9) if now_s - recent[-1] > 2 * step_s else recent[-1] - recent[0]
         return (len(recent) - 1) / max(span_s, 1e-9)

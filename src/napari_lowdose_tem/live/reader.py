@@ -1,4 +1,4 @@
-"""A source read in a thread of its own, into a bounded queue."""
+"""Read a source in a thread of its own, into a bounded queue."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from napari_lowdose_tem.live.source import Arrival, Passed, Skipped, Source, Wai
 _MOST_SKIPPED = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReadCounts:
-    """What came and what became of it: arrived = taken + dropped + waiting."""
+    """How many frames came, and what became of them: arrived = taken + dropped + waiting."""
 
     arrived: int = 0
     taken: int = 0
@@ -27,24 +27,24 @@ class ReadCounts:
 
 
 class SourceReader:
-    """Reads frames ahead. Use as a context manager.
+    """Reads frames ahead; use it as a context manager.
 
     Parameters
     ----------
     source
-        What is read.
-    newest_only
-        Keep the newest frame, and count those it replaces as dropped; else reading waits while `depth` frames
-        are not taken.
+        What to read.
+    latest_only
+        Keep the latest frame, and count those it replaces as dropped; otherwise reading waits while `depth`
+        frames wait to be taken.
     done
-        Names not to be read again.
+        Names of frames to leave out.
     depth
         Frames read ahead.
     """
 
-    def __init__(self, source: Source, newest_only: bool, done: Set[str], depth: int = 4) -> None:
-        self._source, self._newest_only, self._done = source, newest_only, done
-        self._depth = 1 if newest_only else depth
+    def __init__(self, source: Source, latest_only: bool, done: Set[str], depth: int = 4) -> None:
+        self._source, self._latest_only, self._done = source, latest_only, done
+        self._depth = 1 if latest_only else depth
         self._queue: deque[Arrival] = deque()
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -70,21 +70,21 @@ class SourceReader:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing will come any more."""
+        """Whether nothing more will come."""
         with self._changed:
             return self._has_ended and not self._queue
 
     @property
-    def tally(self) -> ReadCounts:
+    def counts(self) -> ReadCounts:
         """What came so far."""
         with self._changed:
             return ReadCounts(
-                self._arrived,
-                self._taken,
-                self._dropped,
-                len(self._queue),
-                self._n_skipped,
-                tuple(self._skipped),
+                arrived=self._arrived,
+                taken=self._taken,
+                dropped=self._dropped,
+                waiting=len(self._queue),
+                n_skipped=self._n_skipped,
+                skipped=tuple(self._skipped),
             )
 
     def take(self, timeout_s: float) -> Arrival | None:
@@ -110,7 +110,7 @@ class SourceReader:
             return None
 
     def refuse(self, skipped: Skipped) -> None:
-        """Note that the frame taken last is none of the series."""
+        """Record that the frame taken last is not one of the series."""
         with self._changed:
             self._arrived -= 1
             self._taken -= 1
@@ -118,21 +118,21 @@ class SourceReader:
 
     def _run(self) -> None:
         try:
-            for event in self._source.iter_events(self._newest_only, self._done):
+            for event in self._source.iter_events(self._latest_only, self._done):
                 if isinstance(event, Wait):
                     self._stop.wait(event.seconds)
                 else:
-                    self._note(event)
+                    self._record(event)
                 if self._stop.is_set():
                     return
-        except Exception as error:  # noqa: BLE001 - passed on to whoever takes the frames
+        except Exception as error:  # noqa: BLE001 - raised where the frames are taken
             self._error = error
         finally:
             with self._changed:
                 self._has_ended = True
                 self._changed.notify_all()
 
-    def _note(self, event: Arrival | Passed | Skipped) -> None:
+    def _record(self, event: Arrival | Passed | Skipped) -> None:
         with self._changed:
             if isinstance(event, Skipped):
                 self._skip(event)
@@ -143,7 +143,7 @@ class SourceReader:
                 self._put(event)
 
     def _put(self, arrival: Arrival) -> None:
-        if self._newest_only:
+        if self._latest_only:
             self._dropped += len(self._queue)
             self._queue.clear()
         while len(self._queue) >= self._depth and not self._stop.is_set():

@@ -1,4 +1,4 @@
-"""Play a stack as a camera would."""
+"""Play back a stack as a camera would deliver it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io import read
+from napari_lowdose_tem.io import image_name, read
 from napari_lowdose_tem.live.source import Arrival, Event, Passed, Wait
 
 _IN_MEMORY_BYTES = 2**30
@@ -22,7 +22,7 @@ class ReplaySource:
     Parameters
     ----------
     image
-        Frame or stack, or the file to read it from when it starts.
+        Frame or stack, or the file to read when the playback starts.
     rate_per_s
         Frames per second.
     loop
@@ -44,16 +44,16 @@ class ReplaySource:
     def name(self) -> str:
         """Name of the stack."""
         image = self._image
-        return image.name if isinstance(image, Image) else image.stem.removesuffix(".ome")
+        return image.name if isinstance(image, Image) else image_name(image)
 
     @property
     def path(self) -> str:
-        """File of the stack, where it has one."""
+        """File of the stack; empty where it has none."""
         image = self._image
         return str(image.provenance.get("source", "") if isinstance(image, Image) else image)
 
-    def iter_events(self, newest_only: bool, done: Set[str] = frozenset()) -> Iterator[Event]:
-        """Tell of the frames when they are due; a camera does not wait, `newest_only` passes over frames."""
+    def iter_events(self, latest_only: bool, done: Set[str] = frozenset()) -> Iterator[Event]:
+        """Yield frames when they are due; with `latest_only` those that are overdue are passed over."""
         image = self._image if isinstance(self._image, Image) else read(self._image)
         small = image.n_frames * math.prod(image.frame_shape) * image.data.dtype.itemsize <= _IN_MEMORY_BYTES
         stack = image.with_data(image.frames(0, image.n_frames)) if small else image
@@ -63,12 +63,12 @@ class ReplaySource:
             if (early_s := due_s - time.monotonic()) > 0:
                 yield Wait(min(early_s, _LONGEST_WAIT_S))
                 continue
-            if newest_only:
-                newest = int((time.monotonic() - start_s) * self._rate_per_s)
-                newest = newest if self._loop else min(newest, image.n_frames - 1)
-                if newest > number:
-                    yield Passed(newest - number)
-                    number = newest
+            if latest_only:
+                latest = int((time.monotonic() - start_s) * self._rate_per_s)
+                latest = latest if self._loop else min(latest, image.n_frames - 1)
+                if latest > number:
+                    yield Passed(latest - number)
+                    number = latest
             if (name := frame_name(number)) not in done:
                 index = number % image.n_frames
                 frame = stack.with_data(stack.frames(index, index + 1)[0])
@@ -78,5 +78,5 @@ class ReplaySource:
 
 
 def frame_name(number: int) -> str:
-    """Name a frame of a stack."""
+    """Give the name of a frame of a stack."""
     return f"frame {number}"

@@ -1,4 +1,4 @@
-"""Enhanced frames saved as they come, always readable, and continued after an interruption."""
+"""Save enhanced frames as they come, readable at any moment, continued after an interruption."""
 
 from __future__ import annotations
 
@@ -23,31 +23,34 @@ from napari_lowdose_tem.io import (
 )
 from napari_lowdose_tem.network.scaling import Scaling
 
+OUTPUT_ENDINGS = ("", ".lock", ".frames.csv", ".frames.json")
+"""What a live output consists of, after its name."""
+
 _COLUMNS = ("frame", "source", "saved", "latency_ms")
 
 
 class LiveOutput(ABC):
-    """Frames in the order they are given, and a table of which they are.
+    """Frames in the order they come, and a table of their names.
 
-    Beside the pixels lie FRAMES.csv, a line for each frame that is whole, and FRAMES.json, what made them.
+    Beside the pixels lie a table, one line for each complete frame, and a JSON file with the job.
 
     Parameters
     ----------
     path
         Output.
     table
-        The table's path.
+        Path of the table.
     job
-        What decides about the pixels as JSON values; an output is only continued by the same job.
+        What decides the pixels, as JSON values; an output is only continued by the same job.
     resume
-        Go on with an output that is there.
+        Continue an existing output.
     """
 
     def __init__(self, path: Path, table: Path, job: Mapping[str, Any], resume: bool) -> None:
         self.path, self._table, self._job_file = path, table, table.with_suffix(".json")
         self._job = json.loads(json.dumps(job))
         self._file: TextIO | None = None
-        self._is_torn = False  # the frame after the last may be there without its line
+        self._is_torn = False  # one frame more than lines may be there
         self.done: set[str] = set()
         self.scaling: Scaling | None = None
         self.shape: tuple[int, int] | None = None
@@ -57,7 +60,7 @@ class LiveOutput(ABC):
         self._lock = OutputLock(path)
         try:
             if self._exists():
-                self._go_on(resume)
+                self._continue(resume)
         except BaseException:
             self.close()
             raise
@@ -72,7 +75,7 @@ class LiveOutput(ABC):
         """
         with disk_full_explained(self.path, lambda: f"{self.count} frames"):
             if self._file is None:
-                self._start(image, scaling)
+                self._begin(image, scaling)
             self._write(name, image)
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             self._add_line(self.count, name, now, round(1000 * latency_s, 2))
@@ -80,7 +83,7 @@ class LiveOutput(ABC):
         self._is_torn = False
 
     def close(self) -> None:
-        """Stop; what is written stays."""
+        """Stop here; what is written stays."""
         if self._file is not None:
             self._file.close()
         self._lock.release()
@@ -93,12 +96,12 @@ class LiveOutput(ABC):
 
     @abstractmethod
     def _open(self, count: int) -> int:
-        """Open what is there, with at most so many frames; give their number."""
+        """Open what is there and leave at most `count` frames; gives their number."""
 
     @abstractmethod
     def _write(self, name: str, image: Image) -> None: ...
 
-    def _start(self, image: Image, scaling: Scaling | None) -> None:
+    def _begin(self, image: Image, scaling: Scaling | None) -> None:
         if self.shape is None:
             self._create(image)
             state = {"scaling": None if scaling is None else asdict(scaling), "shape": image.frame_shape}
@@ -112,18 +115,20 @@ class LiveOutput(ABC):
         csv.writer(file, lineterminator="\n").writerow(values)
         file.flush()
 
-    def _go_on(self, resume: bool) -> None:
+    def _continue(self, resume: bool) -> None:
         if not (self._job_file.exists() and self._table.exists()):
-            raise ValueError(f"{self.path}: exists already and is no live output; choose another name")
+            raise ValueError(f"{self.path}: exists already and is not a live output; choose another name")
         if not resume:
             raise ValueError(f"{self.path}: exists already; resume it, or choose another name")
-        made = json.loads(self._job_file.read_text(encoding="utf-8"))
-        if made["job"] != self._job:
-            differing = [key for key in self._job if made["job"].get(key) != self._job[key]]
-            listing = "; ".join(f"{k} was {made['job'].get(k)!r}, is {self._job[k]!r}" for k in differing)
-            raise ValueError(f"{self.path}: made by another job ({listing}); resume with that, or rename it")
-        self.scaling = None if made["scaling"] is None else Scaling(**made["scaling"])
-        self.shape = tuple(made["shape"])
+        stored = json.loads(self._job_file.read_text(encoding="utf-8"))
+        if stored["job"] != self._job:
+            differing = [key for key in self._job if stored["job"].get(key) != self._job[key]]
+            listing = "; ".join(f"{k} was {stored['job'].get(k)!r}, is {self._job[k]!r}" for k in differing)
+            raise ValueError(
+                f"{self.path}: made by another job ({listing}); resume with the same settings, or rename it"
+            )
+        self.scaling = None if stored["scaling"] is None else Scaling(**stored["scaling"])
+        self.shape = tuple(stored["shape"])
         *lines, _torn = self._table.read_text(encoding="utf-8").split("\n")
         rows = list(csv.reader(lines[1:]))
         rows = rows[: self._open(len(rows))]
@@ -175,7 +180,7 @@ class FolderOutput(LiveOutput):
         number = stem.removeprefix("frame ")
         stem = f"frame_{int(number):06d}" if number.isdecimal() and number != stem else stem
         path, again = self.path / f"{stem}.tif", 1
-        while path.exists() and not self._is_torn:  # another series with the same names
+        while path.exists() and not self._is_torn:  # from another series with the same names
             again += 1
             path = self.path / f"{stem}_{again}.tif"
         write(image, path, overwrite=self._is_torn)
@@ -187,11 +192,11 @@ def open_output(path: Path, job: Mapping[str, Any], resume: bool) -> LiveOutput:
     Raises
     ------
     ValueError
-        For another ending, what exists already, another job's output or one being written.
+        For another ending, an existing output, that of another job, or one that is being written.
     """
     path = Path(os.path.abspath(path))
     if path.suffix.lower() == ".zarr":
         return ZarrOutput(path, job, resume)
     if path.suffix.lower() in READABLE_SUFFIXES or path.is_file():
-        raise ValueError(f"{path}: a series without end goes to OUT.ome.zarr or to a folder of TIFF files")
+        raise ValueError(f"{path}: a live series is saved to OUT.ome.zarr or to a folder of TIFF files")
     return FolderOutput(path, job, resume)

@@ -1,4 +1,4 @@
-"""One scaling for all frames of a live series."""
+"""The scaling of the frames of a live series."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _CHANGED = 1.5  # factor of brightness at which the level of the first frame no 
 
 
 class SeriesScaling:
-    """Scaling of the first frame with signal for all that follow, or of each frame for itself.
+    """The scaling of the first frame with signal for all that follow, or of each frame by itself.
 
     Parameters
     ----------
     recipe
-        Of the model; those that scale each frame by itself stay so.
+        How the model scales its input; one that scales each frame by itself does so here too.
     each
-        Measure it on each frame.
+        Measure the scaling of each frame.
     follow
-        Measure anew when the brightness changes by half; else say so.
+        Measure it again when the brightness changes by half; otherwise only note that.
     fixed
-        That of an earlier run to go on with.
+        The scaling of the run that is continued.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SeriesScaling:
         self.note = ""
 
     def scaling_for(self, frame: npt.NDArray[Any]) -> Scaling:
-        """Give the scaling of a frame."""
+        """Give the scaling to use for a frame."""
         own = measure_scaling(self._recipe, frame)
         if self._each or not own.has_signal:
             return own if self.scaling is None else self.scaling
@@ -51,6 +51,6 @@ class SeriesScaling:
                 self.scaling = own
             else:
                 self.note = (
-                    f"the frames are {factor:.2g} times as bright as the first, whose level scales them"
+                    f"the frames are {factor:.2g} times as bright as the first one, whose level scales them"
                 )
         return self.scaling

@@ -1,4 +1,4 @@
-"""Where live frames come from: what a source tells."""
+"""What a source of live frames yields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_lowdose_tem.image import Image
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """A frame that is there whole.
+    """A complete frame.
 
     Parameters
     ----------
@@ -20,9 +20,9 @@ class Arrival:
     image
         A single frame with its calibration.
     recorded_s
-        When it was recorded, on the source's own clock; only differences count [s].
+        When it was recorded, by the clock of the source; only differences matter [s].
     arrived_s
-        When it was there, by `time.monotonic` [s].
+        When it was complete on this computer, by `time.monotonic` [s].
     """
 
     name: str
@@ -33,14 +33,14 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Passed:
-    """Frames that came and were left unread for a newer one."""
+    """A number of frames that came and were not read, because a newer one is there."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """What is no frame of the series, said once, and why."""
+    """Something that is not a frame of the series, and why; reported once."""
 
     name: str
     reason: str
@@ -48,7 +48,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing new; ask again after this time [s]."""
+    """No new frame; ask again after this time [s]."""
 
     seconds: float
 
@@ -57,9 +57,9 @@ Event: TypeAlias = Arrival | Passed | Skipped | Wait
 
 
 class Source(Protocol):
-    """A series of frames that goes on.
+    """A series of frames that grows.
 
-    Sources look, they are not told: notices of changed files do not come through network drives.
+    Sources poll: file system notifications do not reach across network drives.
     """
 
     @property
@@ -68,16 +68,16 @@ class Source(Protocol):
 
     @property
     def path(self) -> str:
-        """File or folder, or empty."""
+        """File or folder; empty where there is none."""
 
-    def iter_events(self, newest_only: bool, done: Set[str]) -> Iterator[Event]:
-        """Tell what comes, in order; ends when nothing can come any more.
+    def iter_events(self, latest_only: bool, done: Set[str]) -> Iterator[Event]:
+        """Yield what comes, in order; ends when nothing more can come.
 
         Parameters
         ----------
-        newest_only
-            Pass over all but the newest frame at every look; else all are told, in order, and what is not
-            asked for waits on the disk.
+        latest_only
+            Yield only the latest frame at every poll; otherwise every frame, in order: frames not asked for
+            yet wait on the disk.
         done
-            Names of frames not to be told again.
+            Names of frames to leave out.
         """

@@ -174,7 +174,7 @@ def test_another_jobs_output_is_refused(here, qtbot, control, file, tmp_path):
     control.choose_output(tmp_path / "out")
     control.start()
     wait_ended(qtbot, control)
-    assert "no live output" in control.state.message
+    assert "not a live output" in control.state.message
     assert (tmp_path / "out" / "mine.txt").read_text() == "x"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.live.latest import LatestStep
+from napari_lowdose_tem.live import LatestStep
 from napari_lowdose_tem.widgets.live.layers import LiveLayers
 from napari_lowdose_tem.widgets.live.request import LiveRequest, describe_played, why_not_start
 from napari_lowdose_tem.widgets.live.state import (
