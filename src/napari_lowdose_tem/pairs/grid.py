@@ -15,7 +15,8 @@ PixelSize = tuple[float, float]
 _LEAST_COVERED = 0.99  # of a pixel's area
 _LEAST_FINITE = 0.5  # of what covers it
 _SAME = 0.02  # by which ratios of shapes may differ along rows and columns
-_LARGEST_RATIO = 4.0  # of the extents of two images of one field
+LARGEST_EXTENT_RATIO = 4.0
+"""Largest ratio of the extents [nm] of two images that may show one field, one of them cropped."""
 
 
 def average_frames(image: Image, frame: int, n: int) -> F32:
@@ -121,7 +122,7 @@ def _pixels_per_pixel(
         return by_shape
     steps = target_nm[0] / size_nm[0], target_nm[1] / size_nm[1]
     extents = [ratio / step for ratio, step in zip(by_shape, steps, strict=True)]
-    if max(*extents, *(1 / e for e in extents)) > _LARGEST_RATIO:
+    if max(*extents, *(1 / e for e in extents)) > LARGEST_EXTENT_RATIO:
         field, other = (
             f"{n[0] * s[0]:.4g} × {n[1] * s[1]:.4g} nm"
             for n, s in ((shape, size_nm), (target_shape, target_nm))

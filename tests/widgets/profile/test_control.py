@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.profile.control import ProfileControl
-from napari_lowdose_tem.widgets.profile.fit_job import guess_roles
 from napari_lowdose_tem.widgets.profile.state import parse_segments, segments_text
 from napari_lowdose_tem.widgets.shared import layers as _layers
 
@@ -194,20 +193,6 @@ def test_roles_are_guessed_and_corrected(viewer, control):
     viewer.add_image(np.ones((4, 6)), name="new")
     assert control.state.chosen[0] == "renamed"
     assert "new" in control.state.layers
-
-
-@pytest.mark.parametrize(
-    ("layers", "roles"),
-    [
-        ([], ("", "", "")),
-        ([("train_0001", False, 9)], ("", "train_0001", "")),
-        ([("a", False, 900), ("b", False, 9), ("b enhanced", True, 9)], ("a", "b", "b enhanced")),
-        ([("x LDE", False, 9), ("x HDE", False, 9)], ("x HDE", "x LDE", "")),
-        ([("first", False, 9), ("second", False, 9)], ("", "second", "")),
-    ],
-)
-def test_guesses(layers, roles):
-    assert guess_roles(layers) == roles
 
 
 def test_layers_may_go_at_any_time(qtbot, viewer, control):

@@ -96,7 +96,7 @@ class Sources:
 
     def follow(self) -> None:
         """Take names, roles, pixels and calibration anew."""
-        from napari_lowdose_tem.pairs.roles import pair_up
+        from napari_lowdose_tem.pairs.roles import find_roles
 
         images = [x for x in self._viewer.layers if not (why_not(x) or is_kymograph(x) or _is_map(x))]
         self._state.layers = tuple(layer.name for layer in reversed(images))
@@ -105,7 +105,7 @@ class Sources:
         self._by_hand -= {role for role in self._by_hand if role in self.of and role not in named}
         by_hand = {role: named.get(role, "") for role in self._by_hand}
         free = {x.name: image_from_layer(x) for x in images if x.name not in by_hand.values()}
-        roles = pair_up(free)
+        roles = find_roles(free)
         guessed = dict(zip(ROLES, (roles.hde or "", roles.lde or "", roles.output or ""), strict=True))
         chosen = guessed | by_hand
         self._take(tuple(chosen[role] for role in ROLES))

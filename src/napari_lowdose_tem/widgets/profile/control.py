@@ -11,13 +11,13 @@ from napari_lowdose_tem.camera.raw_noise import read_raw_noise
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
+from napari_lowdose_tem.pairs.roles import find_roles
 from napari_lowdose_tem.widgets.profile.center_search import CenterSearch
 from napari_lowdose_tem.widgets.profile.fit_job import (
     CountsItem,
     FitItem,
     FitRequest,
     ProfileFitter,
-    guess_roles,
 )
 from napari_lowdose_tem.widgets.profile.kept_measurements import KeptMeasurements
 from napari_lowdose_tem.widgets.profile.lines import LineLayers
@@ -317,12 +317,11 @@ class ProfileControl:
         images = [x for x in self.viewer.layers if not (_layers.why_not(x) or _layers.is_kymograph(x))]
         self.state.layers = tuple(layer.name for layer in reversed(images))
         renamed = {role: layer.name for role, (layer, _) in self._sources.items() if layer in images}
-        sizes = [(x.name, _layers.is_output(x), math.prod(_layers.level0(x).shape[-2:])) for x in images]
-        guessed = dict(zip(ROLES, guess_roles(sizes), strict=True))
         by_hand = {role: renamed.get(role, "") for role in self._by_hand}
-        chosen = {
-            role: "" if guessed[role] in by_hand.values() else guessed[role] for role in ROLES
-        } | by_hand
+        free = {x.name: _layers.image_from_layer(x) for x in images if x.name not in by_hand.values()}
+        roles = find_roles(free)
+        guessed = dict(zip(ROLES, (roles.hde or "", roles.lde or "", roles.output or ""), strict=True))
+        chosen = guessed | by_hand
         self._take(tuple(chosen[role] for role in ROLES))
 
     def _take(self, chosen: tuple[str, ...]) -> None:

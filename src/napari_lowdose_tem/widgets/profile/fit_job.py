@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,31 +85,3 @@ def _fit_counts(item: CountsItem) -> SphereFit:
         return fit_counts(item.pixels, item.line, item.pixel_size_nm, item.counts_per_electron, start=start)
     except ValueError as error:
         return SphereFit("nm" if item.pixel_size_nm else "px", refused=error_line(error))
-
-
-def guess_roles(described: Sequence[tuple[str, bool, int]]) -> tuple[str, str, str]:
-    """Guess which layers are HDE, LDE and output.
-
-    Parameters
-    ----------
-    described
-        Name, whether it is an output, and the number of pixels of a frame; the topmost layer last.
-    """
-    outputs = [name for name, is_out, _ in described if is_out]
-    rest = [(name, size) for name, is_out, size in described if not is_out]
-    high = next((name for name, _ in rest[::-1] if _says(name, ("hde", "high"))), "")
-    low = next((name for name, _ in rest[::-1] if _says(name, ("lde", "low")) and name != high), "")
-    others = [(name, size) for name, size in rest if name not in (high, low)]
-    if not high and len(rest) > 1:
-        # of two unnamed frames the finer is the one with the dose
-        finest = max(others, key=lambda entry: entry[1], default=("", 0))
-        coarse = min(rest, key=lambda entry: entry[1] if entry[0] != finest[0] else 2**62)
-        if finest[0] and finest[1] > coarse[1]:
-            high = finest[0]
-    if not low:
-        low = next((name for name, _ in others[::-1] if name != high), "")
-    return high, low, outputs[-1] if outputs else ""
-
-
-def _says(name: str, words: tuple[str, ...]) -> bool:
-    return any(word in name.lower() for word in words)
