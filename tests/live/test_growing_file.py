@@ -6,7 +6,7 @@ import tifffile
 import zarr
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.io import open_growing, write
+from napari_lowdose_tem.io import write
 from napari_lowdose_tem.live import Arrival, GrowingSource, Passed, Skipped, open_source
 
 QUICK = {"poll_s": 0.01, "patience_s": 0.2}
@@ -32,18 +32,6 @@ def test_growing_tiff(tmp_path, frames, collect, options):
             check([event], frames, [n])
             assert event.image.pixel_size_nm == pytest.approx((2.5, 2.0))
     assert not collect(events, 1, idle_s=0.1)
-
-
-def test_last_page_counts_when_nothing_changes_any_more(tmp_path, frames):
-    path = tmp_path / "movie.tif"
-    data = np.stack([frames(n) for n in range(3)])
-    tifffile.imwrite(path, data, metadata=None, photometric="minisblack", compression="zlib")
-    growing = open_growing(path)
-    assert [growing.count(), growing.count()] == [2, 3]
-    with open(path, "ab") as file:
-        file.write(b"more")
-    assert [growing.count(), growing.count()] == [2, 3]
-    growing.close()
 
 
 @pytest.mark.parametrize("compression", ["zlib", None])

@@ -1,6 +1,5 @@
 """The pipeline in a process of its own."""
 
-import io
 import subprocess
 import sys
 import time
@@ -16,17 +15,15 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.live import (
     Arrival,
-    LatestStep,
     LiveConfig,
-    LiveStep,
     ReplaySource,
     Wait,
     iter_live,
     iter_live_in_process,
 )
-from napari_lowdose_tem.live.messages import pack, receive, send
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
 LONG_S = 120.0
 
 
@@ -237,52 +234,3 @@ print("torch" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "False\n", result.stderr
-
-
-def test_values_travel_whole():
-    pixels = np.arange(7 * 5, dtype=np.uint16).reshape(7, 5)
-    images = [Image(data) for data in (pixels, pixels.T, pixels[::2, 1:], np.asfortranarray(pixels) * 1.5)]
-    file = io.BytesIO()
-    for value in (images, LiveStep(name="a", raw=images[0])):
-        send(file, pack(value))
-    whole = file.getvalue()
-    file.seek(0)
-    for image, again in zip(images, receive(file), strict=True):
-        np.testing.assert_array_equal(again.data, image.data)
-        assert again.data.dtype == image.data.dtype
-        assert again.data.flags.writeable
-    assert receive(file).raw.data.shape == (7, 5)
-    for n_bytes in (0, 5, len(whole) // 3):
-        with pytest.raises(EOFError):
-            receive(io.BytesIO(whole[:n_bytes]))
-
-
-def test_newest_report_keeps_the_frame_that_was_not_yet_shown():
-    frame = Image(np.ones((2, 3)))
-    newest = LatestStep()
-    newest.put(LiveStep(name="a", enhanced=1, raw=frame, output=frame))
-    newest.put(LiveStep(enhanced=1, arrived=5))
-    step = newest.take()
-    assert (step.name, step.arrived) == ("a", 5)
-    assert step.output is frame
-    assert newest.take() is None
-    newest.put(LiveStep(name="b", raw=frame, output=frame))
-    newest.put(LiveStep(name="c", raw=frame, output=frame))
-    assert newest.take(1.0).name == "c"
-
-
-def test_report_put_back_yields_to_a_newer_one_but_not_its_frame():
-    frame, newer = Image(np.ones((2, 3))), Image(np.zeros((2, 3)))
-    newest = LatestStep()
-    newest.put_back(LiveStep(name="a", arrived=1, raw=frame, output=frame))
-    assert newest.take().name == "a"
-    newest.put(LiveStep(arrived=5))
-    newest.put_back(LiveStep(name="a", arrived=1, raw=frame, output=frame))
-    step = newest.take()
-    assert (step.name, step.arrived) == ("a", 5)
-    assert step.output is frame
-    newest.put(LiveStep(name="b", arrived=6, raw=newer, output=newer))
-    newest.put_back(step)
-    step = newest.take()
-    assert (step.name, step.arrived) == ("b", 6)
-    assert step.output is newer

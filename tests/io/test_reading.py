@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_lowdose_tem.io import READABLE_SUFFIXES, can_read, read
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.io import READABLE_SUFFIXES, can_read, read, read_shape, write
 
 FILES = [suffix for suffix in READABLE_SUFFIXES if suffix != ".zarr"]
 
@@ -78,3 +79,11 @@ def test_reading_needs_no_torch(tmp_path):
     code += "print([m for m in ('torch', 'matplotlib', 'napari', 'qtpy') if m in sys.modules])"
     command = [sys.executable, "-c", code, str(tmp_path / "a.tif")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("ending", [".tif", ".ome.tif", ".zarr"])
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7)])
+def test_the_shape_comes_from_headers(tmp_path, monkeypatch, ending, shape):
+    path = write(Image(np.ones(shape, np.float32)), tmp_path / f"a{ending}")
+    monkeypatch.setattr("napari_lowdose_tem.io.frames.LazyFrames.__getitem__", None)
+    assert read_shape(path) == shape
