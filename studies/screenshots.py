@@ -307,14 +307,14 @@ def shoot_train(viewer: napari.Viewer, frame: str | None) -> None:
         shoot_check(viewer, dock, Path(folder, "smoke"))
         control.choose_data(SIMULATOR)
         control.choose_start(NEW_WEIGHTS)
-        control.choose(epochs=EPOCHS)
-        dock.train_button.click()
+        control.set_epochs(EPOCHS)
+        dock.settings.train_button.click()
         wait(lambda: state.validation is not None or state.is_error, 1200)
-        dock.layers_button.click()
+        dock.progress.layers_button.click()
         viewer.canvas.grid.enabled = True
         wait(lambda: len(state.curves.epochs) >= EPOCHS // 2 or state.is_error, 1200)
         shoot(viewer, "train-dock-learning")
-        dock.stop_button.click()
+        dock.progress.stop_button.click()
         wait(lambda: not state.running)
         viewer.canvas.grid.enabled = False
         viewer.window.remove_dock_widget(dock)
@@ -329,7 +329,7 @@ def shoot_check(viewer: napari.Viewer, dock: TrainDock, folder: Path) -> None:
             counts = file.asarray()
         tifffile.imwrite(frames[number], harm(counts))
     dock.control.choose_data(str(folder))
-    dock.check_button.click()
+    dock.data.check_button.click()
     wait(lambda: not dock.control.state.checking)
     shoot(viewer, "train-dock-check")
 

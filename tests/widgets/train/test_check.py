@@ -39,7 +39,7 @@ def test_the_summary_counts_pairs_and_those_refused():
     text = describe_summary(Summary())
     assert text == "20 fields · 38 pairs · 2 refused · shifted by 1.2 px (median) · 4.61 e⁻/px (median)"
     alone = describe_summary(Summary(1, 0, 0, None, None))
-    assert alone == "1 field · no pair: low-dose frames are drawn from the high-dose ones"
+    assert alone == "1 field · no pairs: low-dose frames are simulated from the high-dose ones"
 
 
 def write_field(folder, number, rng, saturated=False):
@@ -76,7 +76,7 @@ def test_high_dose_frames_alone_will_do(tmp_path, factor):
         tifffile.imwrite(tmp_path / f"{number}.tif", rng.poisson(400, (256, 384)).astype(np.uint16))
     *_, last = iter_results(str(tmp_path), factor)
     assert not [finding for finding in last.findings if finding.severity == "error"]
-    assert "drawn from the high-dose ones" in last.text
+    assert "simulated from the high-dose ones" in last.text
 
 
 def test_no_such_folder_is_a_finding(tmp_path):

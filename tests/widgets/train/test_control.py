@@ -131,7 +131,11 @@ def test_trains_as_chosen_and_shows_how_it_learns(qtbot, make, folder):
     assert Path(state.start).stem == "default"  # fine-tuning is the usual thing
     control.choose_name("mine")
     control.choose_recipe("paper")
-    control.choose(minutes=25, seed=7, batch=2, hde_factor=4, device="cpu")
+    control.set_minutes(25)
+    control.set_seed(7)
+    control.set_batch(2)
+    control.set_hde_factor(4)
+    control.choose_device("cpu")
     control.train()
     assert state.running
     assert "mine" in state.summary_text
@@ -158,7 +162,7 @@ def test_epochs_replace_the_time(qtbot, make):
     fake = FakeTraining()
     control = make(fake)
     control.choose_start("")
-    control.choose(epochs=12)
+    control.set_epochs(12)
     control.train()
     wait_end(qtbot, control)
     assert fake.configs[0].minutes is None
@@ -183,13 +187,13 @@ def test_pause_waits_and_goes_on(qtbot, make):
     control = make(fake)
     control.train()
     qtbot.waitUntil(lambda: fake.made > 4)
-    control.pause()
+    control.training.pause()
     assert control.state.waiting
     qtbot.wait(100)
     made = fake.made
     qtbot.wait(200)
     assert fake.made == made < 40
-    control.pause()
+    control.training.pause()
     assert not control.state.waiting
     wait_end(qtbot, control)
     assert fake.made == 40
@@ -201,8 +205,8 @@ def test_stop_saves_the_state_and_resume_goes_on(qtbot, make, viewer):
     control.choose_name("mine")
     control.train()
     qtbot.waitUntil(lambda: fake.made > 4)
-    control.pause()
-    control.stop()  # also while it waits
+    control.training.pause()
+    control.training.stop()  # also while it waits
     assert control.state.stopping
     wait_end(qtbot, control)
     state = control.state
@@ -228,10 +232,10 @@ def test_stop_too_late_is_finished(qtbot, make):
     control = make(fake)
     control.train()
     qtbot.waitUntil(lambda: fake.made > 30)
-    control.pause()
-    qtbot.waitUntil(lambda: control._last is not None)
-    last = replace(control._last, step=40, steps=40)
-    control._on_cancelled(last)  # as the job tells when its last step was made
+    control.training.pause()
+    qtbot.waitUntil(lambda: control.training._last is not None)
+    last = replace(control.training._last, step=40, steps=40)
+    control.training._on_cancelled(last)  # as the job tells when its last step was made
     assert "Trained 10 epochs" in control.state.message
 
 
@@ -240,10 +244,10 @@ def test_state_that_cannot_be_saved_is_an_error(qtbot, make):
     control = make(fake)
     control.train()
     qtbot.waitUntil(lambda: fake.made > 2)
-    control.stop()
+    control.training.stop()
     wait_end(qtbot, control)
     assert control.state.is_error
-    assert "make room" in control.state.message
+    assert "Make room" in control.state.message
 
 
 def test_stop_while_preparing_says_that_nothing_is_saved(qtbot, make):
@@ -252,7 +256,7 @@ def test_stop_while_preparing_says_that_nothing_is_saved(qtbot, make):
     control = make(fake)
     control.train()
     qtbot.waitUntil(lambda: bool(fake.configs))
-    control.stop()
+    control.training.stop()
     fake.ready.set()
     wait_end(qtbot, control)
     assert "nothing new to save" in control.state.message
@@ -382,9 +386,9 @@ def test_models_of_a_running_training_are_not_listed_twice(make, folder, tiny_mo
 def test_a_start_with_another_network_says_which_is_kept(make):
     control = make()
     control.choose_recipe("paper")
-    assert "network is kept" in control.state.start_text
+    assert "network of this model is kept" in control.state.start_text
     control.choose_recipe("default")
-    assert "network is kept" not in control.state.start_text
+    assert "network of this model is kept" not in control.state.start_text
     control.choose_start("nonesuch.safetensors")
     assert control.state.is_error
     assert Path(control.state.start).stem == "default"
@@ -412,10 +416,12 @@ def test_real_training_is_stopped_and_resumed(qtbot, make, folder, monkeypatch):
     control = make(run.iter_steps)
     control.choose_start("")
     control.choose_name("mine")
-    control.choose(epochs=2, batch=2, device="cpu")
+    control.set_epochs(2)
+    control.set_batch(2)
+    control.choose_device("cpu")
     control.train()
     qtbot.waitUntil(lambda: control.state.share_done > 0 or control.state.is_error, timeout=LONG)
-    control.stop()
+    control.training.stop()
     wait_end(qtbot, control)
     assert "state is saved" in control.state.message, control.state.message
     control.close()

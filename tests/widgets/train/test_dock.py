@@ -52,53 +52,69 @@ class Progress:
     notes: tuple = ()
 
 
+def make_curves(step_epochs, step_losses, epochs=(), training=(), validation=()):
+    return Curves(
+        step_epochs=step_epochs,
+        step_losses=step_losses,
+        epochs=epochs,
+        training=training,
+        validation=validation,
+    )
+
+
 def validation_view(shape=(40, 56)):
     hde = np.linspace(0, 2, shape[0] * shape[1], dtype=np.float32).reshape(shape)
-    return ValidationView(hde * 2, hde + 1, hde, (0.0, 2.0), 3)
+    return ValidationView(lde=hde * 2, output=hde + 1, hde=hde, limits=(0.0, 2.0), epoch=3)
 
 
 def test_fresh_dock_asks_only_for_what_is_needed(dock):
     state = dock.control.state
-    assert dock.train_button.isEnabled()
-    assert dock.minutes_box.value() == 60
-    assert dock.start_box.currentText() == "Default"
-    assert not dock.check_button.isVisible()  # nothing to check
-    for hidden in (dock.advanced, dock.plot, dock.validation_pictures, dock.use_button, dock.stopped_group):
+    assert dock.settings.train_button.isEnabled()
+    assert dock.settings.minutes_box.value() == 60
+    assert dock.settings.start_box.currentText() == "Default"
+    assert not dock.data.check_button.isVisible()  # nothing to check
+    for hidden in (
+        dock.settings.advanced,
+        dock.progress.plot,
+        dock.progress.validation_pictures,
+        dock.progress.use_button,
+        dock.stopped_group,
+    ):
         assert not hidden.isVisible()
     assert str(dock.control.folder) in state.output_text
-    dock.advanced_button.click()
-    assert dock.seed_box.isVisible()
+    dock.settings.advanced_button.click()
+    assert dock.settings.seed_box.isVisible()
 
 
 def test_choices_reach_the_control(dock):
     state = dock.control.state
-    dock.minutes_box.setValue(15)
-    dock.seed_box.setValue(4)
+    dock.settings.minutes_box.setValue(15)
+    dock.settings.seed_box.setValue(4)
     assert (state.minutes, state.seed) == (15, 4)
-    dock.epochs_box.setValue(7)
-    assert not dock.minutes_box.isEnabled()
-    dock.name_edit.setText("mine")
-    dock.name_edit.editingFinished.emit()
+    dock.settings.epochs_box.setValue(7)
+    assert not dock.settings.minutes_box.isEnabled()
+    dock.settings.name_edit.setText("mine")
+    dock.settings.name_edit.editingFinished.emit()
     assert state.name == "mine"
-    dock.name_edit.setText("a/b")
-    dock.name_edit.editingFinished.emit()
-    assert not dock.train_button.isEnabled()
-    dock.recipe_box.activated.emit(dock.recipe_box.findData("paper"))
+    dock.settings.name_edit.setText("a/b")
+    dock.settings.name_edit.editingFinished.emit()
+    assert not dock.settings.train_button.isEnabled()
+    dock.settings.recipe_box.activated.emit(dock.settings.recipe_box.findData("paper"))
     assert state.recipe == "paper"
-    dock.start_box.activated.emit(dock.start_box.findText("New weights"))
+    dock.settings.start_box.activated.emit(dock.settings.start_box.findText("Train from scratch"))
     assert state.start == ""
 
 
 def test_data_are_chosen_and_dropped(dock, monkeypatch, tmp_path):
     state = dock.control.state
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(tmp_path / "pairs"))
-    dock.data_box.activated.emit(dock.data_box.findText("Choose a folder …"))
+    dock.data.data_box.activated.emit(dock.data.data_box.findText("Choose a folder …"))
     assert state.data == str(tmp_path / "pairs")
-    assert dock.data_box.currentText() == "pairs"
-    assert dock.check_button.isVisible()
+    assert dock.data.data_box.currentText() == "pairs"
+    assert dock.data.check_button.isVisible()
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: "")
-    dock.data_box.activated.emit(dock.data_box.findText("Choose a folder …"))
-    assert dock.data_box.currentText() == "pairs"
+    dock.data.data_box.activated.emit(dock.data.data_box.findText("Choose a folder …"))
+    assert dock.data.data_box.currentText() == "pairs"
     mime = QMimeData()
     mime.setUrls([QUrl.fromLocalFile(str(tmp_path / "others"))])
     copy, left, no_key = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
@@ -111,37 +127,38 @@ def test_findings_are_shown_with_what_they_say(dock):
     state = dock.control.state
     state.data = "x"
     state.findings = (FindingRow("error", "a<b.tif", "too small"), FindingRow("warning", "c.tif", "drifts"))
-    assert dock.findings_list.isVisible()
-    text = dock.findings_list.text
+    assert dock.data.findings_list.isVisible()
+    text = dock.data.findings_list.text
     assert "a&lt;b.tif" in text
     assert text.index("too small") < text.index("drifts")
-    assert not dock.train_button.isEnabled()
-    assert "Mend the errors" in dock.check_note.text()
+    assert not dock.settings.train_button.isEnabled()
+    assert "Fix the errors" in dock.data.check_note.text()
     state.findings = ()
-    assert not dock.findings_list.isVisible()
-    assert dock.train_button.isEnabled()
+    assert not dock.data.findings_list.isVisible()
+    assert dock.settings.train_button.isEnabled()
 
 
 def test_what_is_learnt_replaces_the_choices_while_it_runs(dock):
     state = dock.control.state
     state.summary_text, state.running, state.share_done = "mine", True, 0.5
-    state.curves = Curves((0.1, 0.9, 1.9), (1.0, 0.5, 0.1), (1, 2), (0.7, 0.2), (0.75, 0.3))
+    state.curves = make_curves((0.1, 0.9, 1.9), (1.0, 0.5, 0.1), (1, 2), (0.7, 0.2), (0.75, 0.3))
     state.validation = validation_view()
+    progress = dock.progress
     for widget, is_shown in (
-        (dock.data_group, False), (dock.learn_group, False), (dock.pause_button, True), (dock.plot, True),
-        (dock.validation_pictures, True), (dock.progress_bar, True), (dock.use_button, True),
+        (dock.data, False), (dock.settings, False), (progress.pause_button, True), (progress.plot, True),
+        (progress.validation_pictures, True), (progress.progress_bar, True), (progress.use_button, True),
     ):  # fmt: skip
         assert widget.isVisible() == is_shown
-    assert dock.progress_bar.value() == 500
-    assert not dock.use_button.isEnabled()
+    assert dock.progress.progress_bar.value() == 500
+    assert not dock.progress.use_button.isEnabled()
     state.saved = Path("mine.safetensors")
-    assert dock.use_button.isEnabled()
+    assert dock.progress.use_button.isEnabled()
     state.stopping = True
-    assert "saving" in dock.progress_note.text()
+    assert "saving" in dock.progress.progress_note.text()
     state.running = state.stopping = False
-    assert dock.plot.isVisible()
-    assert dock.learn_group.isVisible()
-    assert not dock.pause_button.isVisible()
+    assert dock.progress.plot.isVisible()
+    assert dock.settings.isVisible()
+    assert not dock.progress.pause_button.isVisible()
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -151,8 +168,8 @@ def test_curves_are_drawn_in_the_colours_of_the_theme(dock, theme):
     state = dock.control.state
     dock.control.viewer.theme = theme
     state.summary_text = "mine"
-    state.curves = Curves((0.5, 1.0, 2.0), (3.0, 0.4, 0.1), (1, 2), (0.9, 0.2), (0.95, 0.3))
-    (axes,) = dock.plot.figure.axes
+    state.curves = make_curves((0.5, 1.0, 2.0), (3.0, 0.4, 0.1), (1, 2), (0.9, 0.2), (0.95, 0.3))
+    (axes,) = dock.progress.plot.figure.axes
     lines = {line.get_label(): line for line in axes.lines}
     np.testing.assert_array_equal(lines["validation"].get_xydata(), [(1, 0.95), (2, 0.3)])
     np.testing.assert_array_equal(lines["training"].get_xydata(), [(1, 0.9), (2, 0.2)])
@@ -170,20 +187,20 @@ def test_curves_are_drawn_in_the_colours_of_the_theme(dock, theme):
 def test_axes_follow_the_curves_and_keep_room_for_their_labels(dock):
     state = dock.control.state
     state.summary_text = "mine"
-    state.curves = Curves((0.05, 0.1), (3.0, 2.0))
-    state.curves = Curves((0.5, 1.0, 7.0), (3.0, 0.4, 0.1), (1, 7), (0.9, 0.2), (0.95, 0.3))
+    state.curves = make_curves((0.05, 0.1), (3.0, 2.0))
+    state.curves = make_curves((0.5, 1.0, 7.0), (3.0, 0.4, 0.1), (1, 7), (0.9, 0.2), (0.95, 0.3))
     for theme in ("dark", "light"):
         dock.control.viewer.theme = theme
-        (axes,) = dock.plot.figure.axes
+        (axes,) = dock.progress.plot.figure.axes
         assert axes.get_xlim()[0] == 0
         assert axes.get_xlim()[1] >= 7
         low, high = axes.get_ylim()
         assert low <= 0.1 and high >= 3
-        dock.plot.figure.canvas.draw()
+        dock.progress.plot.figure.canvas.draw()
         for label in (axes.xaxis.label, axes.yaxis.label):
             box = label.get_window_extent()
             assert min(box.x0, box.y0) >= 0
-            assert box.x1 <= dock.plot.figure.bbox.width
+            assert box.x1 <= dock.progress.plot.figure.bbox.width
 
 
 def test_validation_pictures_share_their_contrast():
@@ -213,14 +230,14 @@ def test_the_liveliest_detail_is_shown():
 def test_overwriting_is_asked_for(dock, monkeypatch, folder):
     told = []
     monkeypatch.setattr(dock.control, "train", told.append)
-    dock.train_button.click()
+    dock.settings.train_button.click()
     assert told == [False]
     (folder / "mine.safetensors").write_bytes(b"")
     dock.control.choose_name("mine")
     for answer, then in ((QMessageBox.StandardButton.No, []), (QMessageBox.StandardButton.Yes, [True])):
         told.clear()
         monkeypatch.setattr(QMessageBox, "question", lambda *a, answer=answer: answer)
-        dock.train_button.click()
+        dock.settings.train_button.click()
         assert told == then
 
 
@@ -256,7 +273,7 @@ def test_through_the_menu_the_model_goes_to_the_enhance_dock(viewer, qtbot, fold
     path.write_bytes(tiny_model.read_bytes())
     dock.control.state.summary_text, dock.control.state.saved = "mine", path
     for _ in range(2):  # opens the dock, then finds it open
-        dock.use_button.click()
+        dock.progress.use_button.click()
         enhance = viewer.window.dock_widgets["Enhance (Enhance low-dose TEM)"]
         assert enhance.control.state.model == str(path)
         enhance.control.choose_model(enhance.control.state.models[0][0])
@@ -277,7 +294,7 @@ def test_closing_the_dock_ends_the_training_and_napari_asks_first(viewer, qtbot,
     monkeypatch.setattr(run, "iter_steps", train)
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
     control = dock.control
-    dock.train_button.click()
+    dock.settings.train_button.click()
     qtbot.waitUntil(lambda: len(made) > 1)
     assert "training of simulated" in "\n".join(viewer.window._task_status_manager.get_status())
     viewer.window.remove_dock_widget(dock)

@@ -63,11 +63,11 @@ def test_losses_that_are_none_or_not_finite_are_left_out():
 
 
 def test_best_epoch_and_the_axis():
-    curves = Curves((), (), (1, 2, 3, 4), (0.4, 0.3, 0.2, 0.1), (0.5, math.nan, 0.3, 0.35))
+    curves = Curves(epochs=(1, 2, 3, 4), training=(0.4, 0.3, 0.2, 0.1), validation=(0.5, math.nan, 0.3, 0.35))
     assert curves.best == 2
     assert describe_losses(curves) == "Validation loss 0.35, best 0.3 in epoch 3"
     assert not curves.is_wide
-    assert Curves((0.1, 0.2), (1.0, 0.1)).is_wide
+    assert Curves(step_epochs=(0.1, 0.2), step_losses=(1.0, 0.1)).is_wide
     assert Curves().best is None
     assert describe_losses(Curves()) == ""
 
@@ -85,7 +85,7 @@ def test_errors_come_first_and_forbid_training():
     ("line", "remedy"),
     [
         ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "smaller batch"),
-        ("x.state: No space left on device", "make room"),
+        ("x.state: No space left on device", "Make room"),
         ("no signal", ""),
     ],
 )

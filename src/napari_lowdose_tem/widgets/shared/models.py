@@ -100,5 +100,10 @@ def model_label(file: ModelFile) -> str:
     return file.label if file.label != DEFAULT_MODEL else f"Default ({file.info.name})"
 
 
+def recipe_label(name: str) -> str:
+    """Name of a training recipe in the list: that of the model trained by it."""
+    return _BUNDLED[name][0] if name in _BUNDLED else name.capitalize()
+
+
 def _is_bundled(file: ModelFile) -> bool:
     return file.label == file.info.name and file.label in _BUNDLED

@@ -1,15 +1,18 @@
-"""Looking through a data set before it is trained on."""
+"""Checking a data set before training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari_lowdose_tem.train.config import SIMULATOR
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 from napari_lowdose_tem.widgets.train.state import FindingRow, TrainState, sort_findings
+
+if TYPE_CHECKING:
+    from napari_lowdose_tem.pairs.check import CheckSummary, Finding
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class CheckResult:
 
 
 def iter_results(data: str, hde_factor: int) -> Iterator[CheckResult]:
-    """Run the validator of data sets; what it says of many files alike is told once."""
+    """Check a data set; what holds for many files is listed once."""
     from napari_lowdose_tem.pairs.check import iter_check
 
     for progress in iter_check(data, hde_only_factor=hde_factor):
@@ -32,15 +35,15 @@ def iter_results(data: str, hde_factor: int) -> Iterator[CheckResult]:
         yield CheckResult(share, group_findings(progress.findings, data), text)
 
 
-def group_findings(findings: Sequence[Any], data: str) -> tuple[FindingRow, ...]:
-    """Make one finding, in words, of those that say the same of several files.
+def group_findings(findings: Sequence[Finding], data: str) -> tuple[FindingRow, ...]:
+    """Combine findings that say the same about several files into one row.
 
     Parameters
     ----------
     findings
         With `severity`, `path`, `what` and `remedy`.
     data
-        Folder or list looked at.
+        Folder or list that was checked.
     """
     groups: dict[tuple[str, str, str], list[Path]] = {}
     for found in findings:
@@ -57,7 +60,7 @@ def group_findings(findings: Sequence[Any], data: str) -> tuple[FindingRow, ...]
     return tuple(grouped)
 
 
-def describe_summary(summary: Any) -> str:
+def describe_summary(summary: CheckSummary) -> str:
     """Return `20 fields · 38 pairs · 2 refused · shifted by 1.2 px (median) · 4.6 e⁻/px (median)`."""
     parts = [_count(summary.fields, "field"), _count(summary.usable, "pair")]
     if summary.refused:
@@ -67,7 +70,7 @@ def describe_summary(summary: Any) -> str:
     if summary.median_dose_e_per_px is not None:
         parts.append(f"{summary.median_dose_e_per_px:.3g} e⁻/px (median)")
     if not summary.usable and summary.fields:
-        parts[1] = "no pair: low-dose frames are drawn from the high-dose ones"
+        parts[1] = "no pairs: low-dose frames are simulated from the high-dose ones"
     return " · ".join(parts)
 
 
@@ -83,7 +86,7 @@ def _count(n: int, what: str) -> str:
 
 
 class DataCheck:
-    """Runs a check in a job and tells the dock's state.
+    """Runs a check in a job and writes its results to the dock's state.
 
     Parameters
     ----------
@@ -94,14 +97,14 @@ class DataCheck:
     """
 
     def __init__(
-        self, state: TrainState, iter_check: Callable[[str, int], Iterator[Any]] | None = None
+        self, state: TrainState, iter_check: Callable[[str, int], Iterator[CheckResult]] | None = None
     ) -> None:
         self._state = state
         self._iter_check = iter_check or iter_results
         self._job: Job | None = None
 
     def start(self) -> None:
-        """Look through the data chosen for what training would stumble over."""
+        """Look for problems in the chosen data."""
         state = self._state
         if state.checking or state.running or state.data == SIMULATOR:
             return
@@ -116,12 +119,12 @@ class DataCheck:
         job.start()
 
     def cancel(self) -> None:
-        """Stop looking."""
+        """Stop the check."""
         if self._job is not None:
             self._job.cancel()
 
     def forget(self) -> None:
-        """Stop looking, and forget what was found: it was said of other data."""
+        """Stop the check and forget its findings: they are about other data."""
         self.cancel()
         self._job = None
         state = self._state
@@ -134,7 +137,7 @@ class DataCheck:
         state.check_text = result.text
 
     def _end(self, job: Job, last: CheckResult | None, error: str = "", stopped: bool = False) -> None:
-        if job is not self._job:  # one of other data
+        if job is not self._job:  # a check of other data
             return
         if last is not None:
             self._show(last)
@@ -142,6 +145,6 @@ class DataCheck:
             self._state.findings = (FindingRow("error", "", error),)
             self._state.check_text = ""
         if stopped:
-            self._state.check_text = "Check stopped; the rest was not looked at."
+            self._state.check_text = "Check stopped. The remaining fields were not checked."
         self._job = None
         self._state.checking = False

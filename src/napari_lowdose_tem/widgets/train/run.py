@@ -6,16 +6,19 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari_lowdose_tem.train.config import Recipe, TrainConfig
 from napari_lowdose_tem.widgets.train.saved import state_of
 
+if TYPE_CHECKING:
+    from napari_lowdose_tem.train.loop import TrainProgress
 
-def iter_steps(config: TrainConfig) -> Iterator[Any]:
-    """Train; imports torch, and matplotlib for the dock's thread not to wait for it.
 
-    To resume needs only output and device: the rest is as it was saved.
+def iter_steps(config: TrainConfig) -> Iterator[TrainProgress]:
+    """Train; imports torch, and matplotlib so that the GUI thread need not wait for it.
+
+    Resuming needs only output and device: the rest is read from the saved state.
     """
     import matplotlib.figure  # noqa: F401
 
@@ -28,7 +31,7 @@ def iter_steps(config: TrainConfig) -> Iterator[Any]:
 
 
 def read_saved_config(config: TrainConfig) -> TrainConfig:
-    """Fill in how the training at `config.output` was begun.
+    """Fill in the settings with which the training at `config.output` was started.
 
     Raises
     ------
@@ -44,6 +47,6 @@ def read_saved_config(config: TrainConfig) -> TrainConfig:
             saved["recipe"] = Recipe(**saved["recipe"])
         return replace(config, **saved)
     except FileNotFoundError as error:
-        raise ValueError(f"{path} is gone, so there is nothing to resume; start anew") from error
+        raise ValueError(f"{path} is gone, so there is nothing to resume. Start a new training") from error
     except Exception as error:  # a foreign or damaged file may raise anything
-        raise ValueError(f"{path} is damaged or of another version; start the training anew") from error
+        raise ValueError(f"{path} is damaged or of another version. Start the training again") from error

@@ -19,17 +19,17 @@ def state_of(output: Path) -> Path:
 
 
 def saved_model(output: Path, since_s: float = 0.0) -> Path | None:
-    """Best model a training saved after a time [s], before there is one the last, or None."""
+    """Best model a training saved after a time [s], else its last one, else None."""
     last = output.with_name(f"{output.name.removesuffix(SUFFIX)}{LAST_SUFFIX}")
     for path in (output, last):
-        # drives and computers do not agree on the time to the second
+        # clocks of drives and computers may differ by seconds
         if path.is_file() and path.stat().st_mtime > since_s - _CLOCK_ERROR_S:
             return path
     return None
 
 
 def list_stopped(folder: Path) -> tuple[tuple[str, str], ...]:
-    """List what can be resumed, the newest first: (path of its model, label)."""
+    """List trainings that can be resumed, the latest first: (path of the model, label)."""
     found = []
     try:
         for path in folder.glob(f"*{STATE_SUFFIX}"):
@@ -48,7 +48,7 @@ def exists(output: Path) -> bool:
 
 
 def why_no_name(name: str, bundled: Collection[str] = ()) -> str:
-    """Say why a model cannot be called so, or nothing when it can."""
+    """Say why a model cannot have this name, or nothing when it can."""
     if not name:
         return "Give the model a name."
     if not re.fullmatch(r"[\w+-][\w .+-]*", name) or name.endswith((" ", ".", ".last")):
@@ -59,7 +59,7 @@ def why_no_name(name: str, bundled: Collection[str] = ()) -> str:
 
 
 def propose_name(data_name: str, folder: Path, bundled: Collection[str] = ()) -> str:
-    """Propose a name after the data that nothing has yet."""
+    """Propose a name after the data that is free."""
     stem = re.sub(r"[^\w+-]+", "-", data_name).strip("-") or "model"
     name, number = stem, 1
     while exists(folder / f"{name}{SUFFIX}") or why_no_name(name, bundled):

@@ -6,21 +6,23 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
+from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.train.config import SIMULATOR, Recipe
 from napari_lowdose_tem.widgets.shared.durations import duration
 from napari_lowdose_tem.widgets.shared.state import DockState
 
-SIMULATED = "Simulated (no files needed)"
+if TYPE_CHECKING:
+    from napari_lowdose_tem.train.loop import TrainProgress
+    from napari_lowdose_tem.train.record import EpochLosses
+
+SIMULATED = "Simulated specimens (no files needed)"
 NEW_WEIGHTS = ""
 RECIPE_TEXTS = {
-    "default": "Light network; fresh noise at every draw, your low-dose frames mixed in. The usual choice.",
-    "fast": "As default, with half the work a frame and a little less exact: for live work on slow machines.",
-    "paper": "As Katsuno et al. 2021: recorded pairs, whole frames, ResNet-18 U-Net, 900 epochs. "
+    "default": "Light network; new noise in every frame, your low-dose frames mixed in. The usual choice.",
+    "fast": "Half the computing time of Default, slightly less accurate: for slow computers.",
+    "paper": "As in Katsuno et al. 2021: recorded pairs, whole frames, ResNet-18 U-Net, 900 epochs. "
     "Slow without a GPU.",
 }
 _POINTS = 300
@@ -30,14 +32,14 @@ _LOG_RATIO = 5.0
 
 @dataclass(frozen=True)
 class FindingRow:
-    """One thing a check found: "error", "warning" or "info", where, and what to do in plain words."""
+    """What a check found, for display: "error", "warning" or "info", where, and what to do about it."""
 
     severity: str
     where: str
     text: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Curves:
     """Losses so far: those of steps, averaged, at fractions of an epoch, and those of whole epochs."""
 
@@ -49,7 +51,7 @@ class Curves:
 
     @property
     def best(self) -> int | None:
-        """Place of the epoch of smallest validation loss, whose weights are the model."""
+        """Index of the epoch of smallest validation loss, whose weights are the model."""
         known = [i for i, loss in enumerate(self.validation) if math.isfinite(loss)]
         return min(known, key=lambda i: self.validation[i]) if known else None
 
@@ -60,13 +62,13 @@ class Curves:
         return len(positive) > 1 and max(positive) > _LOG_RATIO * min(positive)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ValidationView:
     """A validation frame (rows, columns) low-dose, as the network makes it, and high-dose; one contrast."""
 
-    lde: npt.NDArray[np.float32]
-    output: npt.NDArray[np.float32]
-    hde: npt.NDArray[np.float32]
+    lde: F32
+    output: F32
+    hde: F32
     limits: tuple[float, float]
     epoch: int
 
@@ -120,7 +122,7 @@ class TrainState(DockState):
 
 
 class StepLosses:
-    """Losses of steps, averaged so that a few hundred points are left however long it takes."""
+    """Losses of the steps, averaged so that a few hundred points remain however long the training."""
 
     def __init__(self) -> None:
         self._points: list[tuple[float, float]] = []
@@ -140,16 +142,16 @@ class StepLosses:
             self._points = [_mean(self._points[i : i + 2]) for i in range(0, 2 * _POINTS, 2)]
             self._size *= 2
 
-    def curves(self, history: Iterable[Any] = ()) -> Curves:
+    def curves(self, history: Iterable[EpochLosses] = ()) -> Curves:
         """Return all there is to draw."""
         epochs, losses = zip(*self._points, strict=True) if self._points else ((), ())
         history = list(history)
         return Curves(
-            epochs,
-            losses,
-            tuple(entry.epoch for entry in history),
-            tuple(entry.training for entry in history),
-            tuple(entry.validation for entry in history),
+            step_epochs=epochs,
+            step_losses=losses,
+            epochs=tuple(entry.epoch for entry in history),
+            training=tuple(entry.training for entry in history),
+            validation=tuple(entry.validation for entry in history),
         )
 
 
@@ -163,7 +165,7 @@ def describe_data(data: str) -> str:
     return SIMULATED if data == SIMULATOR else Path(data).name or data
 
 
-def describe_progress(progress: Any) -> str:
+def describe_progress(progress: TrainProgress) -> str:
     """Return `Epoch 3 of 40 · step 512 of 10,000 · 34 min left` and the processor below."""
     if progress.stage == "preparing":
         parts = [f"Reading field {progress.step} of {progress.steps}"]
@@ -193,20 +195,20 @@ def describe_notes(notes: Sequence[str]) -> str:
 
 
 def explain(line: str) -> str:
-    """Say what to do about the errors that come with training, in addition to the line that tells of one."""
+    """Add to an error line what to do about it, for the errors usual in training."""
     low = line.lower()
     if "out of memory" in low or "memoryerror" in low or "not enough memory" in low:
         return (
-            "The processor’s memory is full. Choose a smaller batch under Advanced, or close other programs "
+            "The processor is out of memory. Choose a smaller batch under Advanced, or close other programs "
             f"that use it. ({line})"
         )
     if "no space left" in low or "disk is full" in low:
-        return f"The disk is full; make room, then resume or train again. ({line})"
+        return f"The disk is full. Make room, then resume or train again. ({line})"
     return line
 
 
 def sort_findings(findings: Sequence[FindingRow]) -> tuple[FindingRow, ...]:
-    """Put errors first and what is only good to know last."""
+    """Put errors first and remarks last."""
     order = {"error": 0, "warning": 1}
     return tuple(sorted(findings, key=lambda finding: order.get(finding.severity, 2)))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared import layers
 from napari_lowdose_tem.widgets.train.state import ValidationView
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class ValidationLayers:
         for key, what in _FRAMES.items():
             if not self._is_there(key):
                 name = f"{self._model.stem} {what}"
-                made = _layers.layer_tuple(self._image(key, view), name, contrast_limits=view.limits)
-                self._layers[key] = _layers.add_image(self._viewer, made)
+                made = layers.layer_tuple(self._image(key, view), name, contrast_limits=view.limits)
+                self._layers[key] = layers.add_image(self._viewer, made)
 
     def update(self, view: ValidationView) -> None:
         """Show a newer validation frame in the layers that are still there."""
@@ -48,7 +48,7 @@ class ValidationLayers:
             if self._is_there(key):
                 image = self._image(key, view)
                 self._layers[key].data = image.data
-                _layers.set_provenance(self._layers[key], image)
+                layers.set_provenance(self._layers[key], image)
 
     def _image(self, key: str, view: ValidationView) -> Image:
         made: dict[str, Any] = {"model_file": str(self._model), "epoch": view.epoch}

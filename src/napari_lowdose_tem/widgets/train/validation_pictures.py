@@ -11,6 +11,7 @@ from qtpy.QtCore import QRect, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.widgets.train.state import ValidationView
 
 _CAPTIONS = ("LDE", "Output", "HDE")
@@ -20,7 +21,7 @@ UNKNOWN_GREY = 96
 
 
 class ValidationPictures(QWidget):
-    """Three images side by side in one contrast: the liveliest detail of a validation frame."""
+    """Three images side by side with the same contrast: the part of a validation frame that varies most."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class ValidationPictures(QWidget):
             self.update()
 
     def hasHeightForWidth(self) -> bool:
-        """Tell layouts that the images keep their shape."""
+        """Whether the height follows the width: the images keep their shape."""
         return True
 
     def heightForWidth(self, width: int) -> int:
@@ -55,15 +56,15 @@ class ValidationPictures(QWidget):
         """Size that suits a usual dock."""
         return QSize(300, self.heightForWidth(300))
 
-    def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw the images and below each what it is."""
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw the images, each with its caption."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         painter.setPen(self._text_color)
         width = self._picture_width(self.width())
         height = self.height() - _CAPTION_PX
-        for place, (picture, caption) in enumerate(zip(self._pictures, _CAPTIONS, strict=False)):
-            left = place * (width + _GAP_PX)
+        for column, (picture, caption) in enumerate(zip(self._pictures, _CAPTIONS, strict=False)):
+            left = column * (width + _GAP_PX)
             painter.drawImage(QRectF(left, 0, width, height), picture)
             where = QRect(round(left), height, round(width), _CAPTION_PX)
             painter.drawText(where, Qt.AlignmentFlag.AlignCenter, caption)
@@ -99,6 +100,6 @@ def find_detail(frame: npt.NDArray[Any], side_px: int = _DETAIL_PX) -> tuple[sli
     return slice(row, row + height), slice(col, col + width)
 
 
-def _cut(view: ValidationView) -> Sequence[npt.NDArray[np.float32]]:
+def _cut(view: ValidationView) -> Sequence[F32]:
     detail = find_detail(np.clip(view.hde, *view.limits))  # a hot pixel is no detail
     return [frame[detail] for frame in (view.lde, view.output, view.hde)]
