@@ -1,4 +1,4 @@
-"""Read EMD files, Velox' and NCEM's."""
+"""Read EMD files of Velox and NCEM."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_emd(path: Path) -> Image:
     found = _open(path)
     index, _, provenance = rosetta.first_image(path, found)
     signal = found[index]
-    # the frame axis comes first, wherever the reader leaves it
+    # the reader leaves the frame axis first or last
     order = sorted(range(signal["data"].ndim), key=lambda i: not signal["axes"][i]["navigate"])
     data = signal["data"].transpose(order)
     *n_frames, rows, cols = data.shape
@@ -44,7 +44,7 @@ def read_emd(path: Path) -> Image:
 
 
 class _EmdFrames(LazyFrames):
-    """Frames of the dataset that is `index` in RosettaSciIO's order, its axes put in `order`."""
+    """Frames of dataset number `index` of RosettaSciIO, with its axes transposed to `order`."""
 
     def __init__(
         self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], index: int, order: list[int]

@@ -1,4 +1,4 @@
-"""The one place where whatever a reading library raises becomes one line about the file."""
+"""Turn whatever a reading library raises or logs into one line about the file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def as_value_error(path: Path, what: str = "cannot be read") -> Iterator[None]:
-    """Turn any failure on a broken file into ``ValueError("PATH: WHAT (reason); remedy")``.
+    """Turn any failure on a damaged file into ``ValueError("PATH: WHAT (reason); remedy")``.
 
-    Missing files, missing rights and a full memory keep their type; an error that already names the
-    file passes as it is.
+    A missing file, missing rights and lack of memory keep their type; an error that already names the file
+    is raised unchanged.
     """
     try:
         yield
     except (PermissionError, MemoryError):
         raise
-    except Exception as err:  # a broken file makes the libraries raise nearly anything
+    except Exception as err:  # a damaged file makes the libraries raise nearly anything
         text = " ".join(str(err).split()) or type(err).__name__
         if isinstance(err, ValueError) and text.startswith(str(path)):
             raise
@@ -39,7 +39,7 @@ _FILTERS = threading.RLock()
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Ignore warnings; one thread at a time, since the filters are the process's."""
+    """Ignore warnings; one thread at a time, since the filters are those of the process."""
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

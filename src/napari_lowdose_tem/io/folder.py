@@ -14,11 +14,11 @@ from napari_lowdose_tem.io.formats import READABLE_SUFFIXES, read_file
 from napari_lowdose_tem.io.frames import LazyFrames, as_pixels
 from napari_lowdose_tem.io.names import natural_key
 
-_SAME = {".tiff": ".tif", ".dm4": ".dm3"}
+_SAME_KIND = {".tiff": ".tif", ".dm4": ".dm3"}
 
 
 def frame_files(path: Path) -> list[Path]:
-    """List the frames of a folder in their natural order.
+    """List the frames of a folder in natural order.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def frame_files(path: Path) -> list[Path]:
     """
     with os.scandir(path) as entries:
         names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    # an EMI file only describes its SER, and a Zarr is no single frame
+    # an EMI file only describes its SER file, and a Zarr store is not a single frame
     files = [
         Path(path, name)
         for name in names
@@ -38,7 +38,7 @@ def frame_files(path: Path) -> list[Path]:
             f"{path}: holds no readable image among {len(names)} files; "
             f"can read {' '.join(READABLE_SUFFIXES)}"
         )
-    kinds = Counter(_SAME.get(file.suffix.lower(), file.suffix.lower()) for file in files)
+    kinds = Counter(_SAME_KIND.get(file.suffix.lower(), file.suffix.lower()) for file in files)
     if len(kinds) > 1:
         listing = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise ValueError(f"{path}: holds {listing}; keep one kind in the folder, or open a single file")
@@ -51,7 +51,7 @@ def read_folder(path: Path) -> Image:
     Parameters
     ----------
     path
-        The folder; files that are no images are left out and counted in the provenance.
+        The folder; other files are left out, and counted in the provenance.
 
     Returns
     -------
@@ -67,13 +67,13 @@ def read_folder(path: Path) -> Image:
     first = read_file(files[0])
     if first.is_stack:
         raise ValueError(f"{files[0]}: a stack of {first.n_frames} frames in a folder; open the file itself")
-    # Uncompressed frames of one size in bytes are of one shape, so one of each size is opened here;
-    # what slips through is found when the frame is read.
+    # Uncompressed files of equal size have frames of equal shape, so one of each size is opened here; the
+    # others are checked when their frame is read.
     sizes: set[int] = {files[0].stat().st_size}
     for file in files[1:]:
         if (size := file.stat().st_size) not in sizes:
             sizes.add(size)
-            _check_like(_kind(first), read_file(file), file)
+            _check_like(_kind_of(first), read_file(file), file)
     with os.scandir(path) as entries:
         ignored = sum(1 for _ in entries) - len(files)
     provenance = {
@@ -87,13 +87,13 @@ def read_folder(path: Path) -> Image:
     return first.with_data(data, provenance=provenance)
 
 
-def _kind(image: Image) -> dict[str, Any]:
-    """Give what the frames of a movie have in common."""
+def _kind_of(image: Image) -> dict[str, Any]:
+    """Return what all frames of a movie have in common."""
     return {"shape": image.data.shape, "type": image.data.dtype, "pixel size (nm)": image.pixel_size_nm}
 
 
 def _check_like(kind: dict[str, Any], image: Image, file: Path) -> None:
-    for what, found in _kind(image).items():
+    for what, found in _kind_of(image).items():
         if found != kind[what]:
             raise ValueError(
                 f"{file}: {what} {found}, but the first frame of the folder has {kind[what]}; "
@@ -105,7 +105,7 @@ class _FolderFrames(LazyFrames):
     def __init__(self, path: Path, files: list[Path], first: Image) -> None:
         super().__init__(path, (len(files), *first.frame_shape), first.data.dtype)
         self._files = files
-        self._kind = _kind(first)
+        self._kind = _kind_of(first)
 
     def _open(self) -> Any:
         return self._files

@@ -42,12 +42,13 @@ READABLE_SUFFIXES = tuple(_FORMATS)
 GROWING_SUFFIXES = tuple(suffix for suffix, entry in _FORMATS.items() if entry.follower)
 """Endings `open_growing` takes."""
 
-_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+ZARR_METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+"""Files that make a folder a Zarr store."""
 
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a folder is a Zarr store, whatever its name."""
-    return path.suffix.lower() == ".zarr" or any((path / name).exists() for name in _ZARR_FILES)
+    return path.suffix.lower() == ".zarr" or any((path / name).exists() for name in ZARR_METADATA)
 
 
 def check_readable(path: Path) -> None:

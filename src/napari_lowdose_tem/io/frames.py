@@ -1,4 +1,4 @@
-"""Frames that stay in their file until Dask asks for them."""
+"""Stacks that stay in their file until Dask asks for frames."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_CHUNK_BYTES = 64_000_000
 class LazyFrames(ABC):
     """A stack in a file, indexed like an array of shape (frames, rows, columns).
 
-    The file is opened when first needed and kept open, behind a lock; a pickled copy opens it anew.
+    The file is opened when first needed and kept open, behind a lock; a pickled copy opens it again.
     """
 
     ndim = 3
@@ -47,7 +47,7 @@ class LazyFrames(ABC):
         """Read one frame, shape (rows, columns)."""
 
     def __getitem__(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
-        """Read the frames asked for, each on its own."""
+        """Read the frames asked for, one at a time."""
         first, *rest = key
         indices = range(self.shape[0])[first] if isinstance(first, slice) else [int(first)]
         block = np.empty((len(indices), *self.shape[1:]), self.dtype)
@@ -81,25 +81,25 @@ class LazyFrames(ABC):
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave handle and lock behind."""
+        """Pickle without handle and lock."""
         return {k: v for k, v in self.__dict__.items() if k not in {"_handle", "_lock"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start closed."""
+        """Restore with the file closed."""
         self.__dict__.update(state, _handle=None, _lock=threading.Lock())
 
 
 class RawFrames(LazyFrames):
-    """Uncompressed frames at known places of a file.
+    """Uncompressed frames at known offsets in a file.
 
-    Read, not mapped: a file cut short or lost with its network drive under a memory map ends the process.
+    Read, not memory-mapped: losing part of a mapped file, or its network drive, ends the process.
 
     Parameters
     ----------
     path, shape, dtype
         File, (frames, rows, columns), and type with the byte order of the file.
     offsets
-        Place of each frame [bytes].
+        Offset of each frame [bytes].
     flip_rows
         The file stores the last row first.
     """
@@ -139,10 +139,10 @@ class RawFrames(LazyFrames):
 
 
 def dask_stack(frames: Any, name: str | bool) -> da.Array:
-    """Wrap what is indexed like (frames, rows, columns) as a Dask array of whole frames.
+    """Wrap an object indexed like (frames, rows, columns) as a Dask array of whole frames.
 
-    Dask fuses the slice it is asked for into the read, so one frame costs one frame. What grows with the
-    number of chunks is Dask's own work, 1 ms at 1,000 and 100 ms at 100,000 for every read, hence several
+    Dask fuses slicing into the read, so that a read of one frame reads one frame, whatever the chunk. Its own
+    work grows with the number of chunks, 1 ms at 1,000 and 100 ms at 100,000 for every read; hence several
     frames a chunk in long movies.
     """
     import dask.array as da
@@ -161,7 +161,7 @@ NEEDS = (
 
 
 def stack_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
-    """Give (frames, rows, columns) without the axes of length 1 before them, or None if more are left."""
+    """Drop leading axes of length 1 to get (frames, rows, columns); None if more axes remain."""
     longer = [size for size in shape[:-2] if size != 1]
     if len(shape) < 2 or len(longer) > 1:
         return None
@@ -169,7 +169,7 @@ def stack_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
 
 
 def even_offsets(offset: int, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> range:
-    """Give the places of frames that follow each other without gaps [bytes]."""
+    """Return the offsets of frames without gaps between them [bytes]."""
     step = int(shape[1]) * int(shape[2]) * np.dtype(dtype).itemsize
     return range(int(offset), int(offset) + int(shape[0]) * step, step)
 
@@ -179,7 +179,7 @@ _headers_only = ContextVar("_headers_only", default=False)
 
 @contextmanager
 def headers_only() -> Iterator[None]:
-    """Leave single frames in their files too: `read` then gives them as stacks of one."""
+    """Leave single frames in their files too; `read` then returns them as stacks of one."""
     token = _headers_only.set(True)
     try:
         yield
@@ -188,7 +188,7 @@ def headers_only() -> Iterator[None]:
 
 
 def as_pixels(frames: LazyFrames) -> npt.NDArray[Any] | da.Array:
-    """Give a stack lazily and a single frame from memory."""
+    """Return a stack lazily and a single frame in memory."""
     if frames.shape[0] > 1 or _headers_only.get():
         return frames.dask()
     try:

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import rosetta
+from napari_lowdose_tem.io.fields import ImageFields
 from napari_lowdose_tem.io.frames import RawFrames, as_pixels, even_offsets
 from napari_lowdose_tem.io.growing import GrowingSingleFile
 
@@ -29,7 +30,7 @@ def read_mrc(path: Path) -> Image:
     Returns
     -------
     Image
-        Stored counts. The sampling of exactly 1 Å that programs write for "unset" is taken as unknown.
+        Stored counts. A sampling of exactly 1 Å, which programs write for "unset", is taken as unknown.
     """
     header = _read_header(path)
     offsets = even_offsets(header.offset, header.shape, header.dtype)
@@ -37,7 +38,7 @@ def read_mrc(path: Path) -> Image:
 
 
 class GrowingMrc(GrowingSingleFile):
-    """Frames counted by the size of the file, since many programs write their number last."""
+    """Frames are counted by the size of the file, since many programs write their number last."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -68,17 +69,17 @@ class _Header(NamedTuple):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     offset: int
-    fields: dict[str, Any]
+    fields: ImageFields
 
 
 def _read_header(path: Path, **options: Any) -> _Header:
-    """Read the header, the one place that knows what its fields mean; mode 0 is read as uint8."""
+    """Read the header; mode 0 is read as uint8, as RosettaSciIO does."""
     with open(path, "rb") as file:
         header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES:
         raise ValueError(f"{path}: shorter than an MRC header; copy it again from where it was recorded")
     order = ">" if header[_STAMP_AT] == _BIG_ENDIAN else "<"
-    # RosettaSciIO looks for companions of Direct Electron movies unless told not to
+    # without metadata_file=None, RosettaSciIO looks for other files of Direct Electron movies
     found = rosetta.signals(path, "mrc", endianness=order, metadata_file=None, **options)
     index, shape, provenance = rosetta.first_image(path, found)
     signal = found[index]

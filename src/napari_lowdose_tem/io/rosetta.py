@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_lowdose_tem.io.errors import quiet, without_warnings
+from napari_lowdose_tem.io.fields import ImageFields
 from napari_lowdose_tem.io.frames import NEEDS, stack_shape
 from napari_lowdose_tem.io.units import pixel_size_nm, time_s
 
 
 def signals(path: Path, api: str, **options: Any) -> list[dict[str, Any]]:
-    """Let RosettaSciIO open a file lazily; its datasets as it gives them."""
+    """Open a file lazily with RosettaSciIO and return its datasets."""
     module = importlib.import_module(f"rsciio.{api}")
     with quiet("rsciio"), without_warnings():
         try:
@@ -34,7 +35,7 @@ def first_image(
     Returns
     -------
     index, shape, provenance
-        Which of `found`, its (frames, rows, columns), and the reader and the names of the other datasets.
+        Which of `found`, its (frames, rows, columns), and the reader with the names of the other datasets.
     """
     import rsciio
 
@@ -54,8 +55,8 @@ def _name(signal: Mapping[str, Any]) -> str:
     return f"{title} {signal['data'].shape} {signal['data'].dtype}".strip()
 
 
-def calibration(axes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give pixel size and frame time from axes ordered (…, frames, rows, columns), as arguments of Image."""
+def calibration(axes: Sequence[Mapping[str, Any]]) -> ImageFields:
+    """Give pixel size and frame time from axes ordered (…, frames, rows, columns)."""
     row, col = axes[-2], axes[-1]
     size, note = pixel_size_nm(row["scale"], col["scale"], row.get("units"), col.get("units"))
     first = axes[0] if len(axes) > 2 else {}

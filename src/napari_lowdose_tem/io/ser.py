@@ -1,7 +1,7 @@
 """Read FEI SER series, alone or through their EMI file.
 
-RosettaSciIO reads them whole, so the layout is read here: a header, the place of each frame, and before each
-frame its calibration.
+By hand, because RosettaSciIO reads whole series into memory: a header, the offset of each frame, and before
+each frame its calibration.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_ser(path: Path) -> Image:
 
 
 def read_emi(path: Path) -> Image:
-    """Read the first SER series of an EMI file, which itself holds only how it was recorded.
+    """Read the first SER series of an EMI file, which itself holds only the settings of the microscope.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def _frame_offsets(path: Path, file: BinaryIO) -> list[int]:
         raise ValueError(f"{path}: does not start like a SER file; copy it again from where it was recorded")
     if kind != _IMAGES:
         raise ValueError(f"{path}: holds spectra, no images; export an image")
-    place = "Q" if version >= _WIDE_OFFSETS else "I"
-    start, n_axes = _unpack(file, f"<{place}i")
+    offset_type = "Q" if version >= _WIDE_OFFSETS else "I"
+    start, n_axes = _unpack(file, f"<{offset_type}i")
     if n_valid < 1:
         raise ValueError(f"{path}: holds no finished frame; the acquisition was stopped before the first")
     sizes = []
@@ -92,7 +92,7 @@ def _frame_offsets(path: Path, file: BinaryIO) -> list[int]:
             f"{path}: a map of {' by '.join(map(str, sizes))} frames; needs one frame or one series of frames"
         )
     file.seek(start)
-    return list(_unpack(file, f"<{n_valid}{place}"))
+    return list(_unpack(file, f"<{n_valid}{offset_type}"))
 
 
 def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
@@ -100,7 +100,7 @@ def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
 
 
 def _mode(path: Path) -> str:
-    """Give the microscope's mode from the EMI file beside, in lower case, or nothing."""
+    """Return the microscope's mode from the EMI file beside, in lower case; empty if unknown."""
     emi = path.with_name(f"{re.sub(r'_[0-9]+$', '', path.stem)}.emi")
     if not emi.exists():
         return ""

@@ -78,14 +78,14 @@ class StackWriter:
 
     @property
     def done(self) -> frozenset[int]:
-        """The indices of the frames finished so far, those of an earlier run included."""
+        """Indices of the frames finished so far, those of an earlier run included."""
         return frozenset(np.flatnonzero(self._done).tolist())
 
     @property
     def data(self) -> da.Array | None:
         """Dask array of the output as it fills, unwritten frames 0; None for TIFF.
 
-        It stays valid after `finish`. Nothing that looks at it may cache frames that are not `done`.
+        It stays valid after `finish`. Frames that are not `done` must not be cached.
         """
         return self._opened().data
 
@@ -125,7 +125,7 @@ class StackWriter:
         Raises
         ------
         ValueError
-            When frames are missing, or what must not be replaced came to lie at the path meanwhile.
+            When frames are missing, or something that must not be replaced has appeared at the path.
         """
         store = self._opened()
         if not self._done.all():

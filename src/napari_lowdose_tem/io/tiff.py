@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io.errors import as_value_error, quiet
+from napari_lowdose_tem.io.fields import ImageFields
 from napari_lowdose_tem.io.frames import NEEDS, LazyFrames, RawFrames, as_pixels, even_offsets, stack_shape
 from napari_lowdose_tem.io.growing import GrowingSingleFile
 from napari_lowdose_tem.io.tiff_calibration import calibration
@@ -20,7 +21,7 @@ from napari_lowdose_tem.io.tiff_calibration import calibration
 if TYPE_CHECKING:
     import dask.array as da
 
-# what tifffile logs, and goes on without, when the chain of pages leaves the file
+# what tifffile logs, and ignores, when the chain of pages leaves the file
 _CUT_SHORT = ("invalid page offset", "corrupted tag list", "invalid offset to", "corrupted file")
 
 
@@ -78,8 +79,8 @@ def tiff_shape(path: Path) -> tuple[int, ...]:
 class GrowingTiff(GrowingSingleFile):
     """Pages of a TIFF that grows.
 
-    Their chain is followed by hand: tifffile starts at the first page at every look, here a look reads only
-    what is new.
+    Their chain is followed by hand: tifffile would start at the first page at every poll, here only what is
+    new is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,7 +95,7 @@ class GrowingTiff(GrowingSingleFile):
         except BaseException:
             self._tif.close()
             raise
-        self._link_at = 8 if self._tif.is_bigtiff else 4  # place of the offset of the next page
+        self._link_at = 8 if self._tif.is_bigtiff else 4  # where the offset of the next page is
         self._offsets = array("Q")
 
     def count(self) -> int:
@@ -166,8 +167,8 @@ def _frame_stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
     return shape
 
 
-def _image_fields(tif: Any) -> dict[str, Any]:
-    """Give calibration and provenance of an open file as arguments of Image."""
+def _image_fields(tif: Any) -> ImageFields:
+    """Read calibration and provenance of an open file."""
     import tifffile
 
     fields = calibration(tif)
@@ -200,8 +201,8 @@ def _check_inside(path: Path, page: Any) -> None:
         )
 
 
-def _read_number(file: BinaryIO, kind: str, place: int) -> int:
+def _read_number(file: BinaryIO, layout: str, offset: int) -> int:
     """Read one number; 0 beyond the end."""
-    file.seek(place)
-    data = file.read(struct.calcsize(kind))
-    return int(struct.unpack(kind, data)[0]) if len(data) == struct.calcsize(kind) else 0
+    file.seek(offset)
+    data = file.read(struct.calcsize(layout))
+    return int(struct.unpack(layout, data)[0]) if len(data) == struct.calcsize(layout) else 0

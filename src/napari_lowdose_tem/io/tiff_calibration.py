@@ -6,19 +6,20 @@ from typing import Any
 from xml.etree import ElementTree
 
 from napari_lowdose_tem.io.extra_metadata import KEY, with_extra_metadata
+from napari_lowdose_tem.io.fields import ImageFields
 from napari_lowdose_tem.io.units import length_nm, pixel_size_nm, time_s
 
-# A resolution in dots per inch or cm mostly is a printer's or a screen's: 72 dpi is 353 µm, 2,400 dpi is
-# 11 µm. The lowest magnification of a TEM shows about 1 µm/px, so what is coarser calibrates nothing.
+# A resolution in dots per inch or cm is mostly that of a printer or screen: 72 dpi is 353 µm, 2,400 dpi is
+# 11 µm. The lowest magnification of a TEM shows about 1 µm/px, so anything coarser is no calibration.
 _COARSEST_NM = 1000.0
 
 _ELECTRONS = {"e-", "e", "e⁻", "electron", "electrons"}
 
 
-def calibration(tif: Any) -> dict[str, Any]:
-    """Give the calibration of a TIFF file as arguments of Image.
+def calibration(tif: Any) -> ImageFields:
+    """Read the calibration of a TIFF file.
 
-    What is found first counts: DigitalMicrograph's tags, OME-XML, ImageJ's description, TIFF resolution.
+    The first that is there counts: DigitalMicrograph's tags, OME-XML, ImageJ's description, TIFF resolution.
 
     Parameters
     ----------
@@ -27,8 +28,8 @@ def calibration(tif: Any) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        ``pixel_size_nm``, ``counts_per_electron``, ``frame_time_s`` and ``provenance``.
+    ImageFields
+        What the file says; ``provenance`` is always there.
     """
     tags = tif.pages.first.tags
     if 65009 in tags:
@@ -45,14 +46,14 @@ def calibration(tif: Any) -> dict[str, Any]:
     return fields
 
 
-def gain(scale: float | None, unit: object) -> dict[str, float]:
-    """Give the gain when the intensity is calibrated in electrons."""
-    electrons = str(unit or "").strip(" \0").casefold() in _ELECTRONS
-    return {"counts_per_electron": 1 / float(scale)} if electrons and scale and scale > 0 else {}
+def gain(scale: float | None, unit: object) -> ImageFields:
+    """Give the gain [counts/e-] where the intensity is calibrated in electrons, otherwise nothing."""
+    in_electrons = str(unit or "").strip(" \0").casefold() in _ELECTRONS
+    return {"counts_per_electron": 1 / float(scale)} if in_electrons and scale and scale > 0 else {}
 
 
-def _digital_micrograph(tags: Any) -> tuple[dict[str, Any], str]:
-    """Read Gatan's private tags; numbers for x, y, z follow each other."""
+def _digital_micrograph(tags: Any) -> tuple[ImageFields, str]:
+    """Read Gatan's private tags, each there for x, y and z in turn."""
 
     def value(code: int) -> Any:
         return tags[code].value if code in tags else None
@@ -62,14 +63,15 @@ def _digital_micrograph(tags: Any) -> tuple[dict[str, Any], str]:
         return value(65012 + axis) or value(65003 + axis)
 
     size, note = pixel_size_nm(value(65010), value(65009), unit(1), unit(0))
-    fields: dict[str, Any] = {"pixel_size_nm": size, "frame_time_s": time_s(value(65011), unit(2))}
+    fields: ImageFields = {"pixel_size_nm": size, "frame_time_s": time_s(value(65011), unit(2))}
     fields |= gain(value(65025), value(65022) or value(65023))
     if origin := value(65024):
         fields["provenance"] = {"brightness_origin_counts": origin}
     return fields, note
 
 
-def _ome(xml: str) -> tuple[dict[str, Any], str]:
+def _ome(xml: str) -> tuple[ImageFields, str]:
+    # xml2dict of tifffile would turn values into numbers, and single elements and lists into different things
     root = ElementTree.fromstring(xml)
     found = root.find(".//{*}Pixels")
     at = {} if found is None else found.attrib
@@ -80,7 +82,7 @@ def _ome(xml: str) -> tuple[dict[str, Any], str]:
         at.get("PhysicalSizeYUnit", "µm") if "PhysicalSizeY" in at else None,
         at.get("PhysicalSizeXUnit", "µm") if "PhysicalSizeX" in at else None,
     )
-    fields = {
+    fields: ImageFields = {
         "pixel_size_nm": size,
         "frame_time_s": time_s(at.get("TimeIncrement"), at.get("TimeIncrementUnit", "s")),
     }
@@ -90,7 +92,7 @@ def _ome(xml: str) -> tuple[dict[str, Any], str]:
     return fields, note
 
 
-def _imagej(meta: dict[str, Any], tags: Any) -> tuple[dict[str, Any], str]:
+def _imagej(meta: dict[str, Any], tags: Any) -> tuple[ImageFields, str]:
     unit = meta.get("unit")
     row, col = (1 / r if (r := _ratio(tags, code)) else None for code in (283, 282))
     if length_nm(1, unit) in (1e7, 2.54e7):
@@ -104,7 +106,7 @@ def _imagej(meta: dict[str, Any], tags: Any) -> tuple[dict[str, Any], str]:
     return with_extra_metadata(fields, meta.get(KEY)), note
 
 
-def _resolution(tags: Any) -> tuple[dict[str, Any], str]:
+def _resolution(tags: Any) -> tuple[ImageFields, str]:
     unit = {2: "inch", 3: "cm"}.get(int(tags[296].value) if 296 in tags else 2)
     row, col = (length_nm(1 / r, unit) if (r := _ratio(tags, code)) else None for code in (283, 282))
     if row is None or col is None or max(row, col) > _COARSEST_NM:

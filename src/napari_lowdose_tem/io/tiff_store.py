@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io.extra_metadata import KEY, extra_metadata
 
-# classic TIFF ends at 4 GB, of which pages and descriptions take a part
+# classic TIFF ends at 4 GB, of which page headers and descriptions take a part
 _CLASSIC_BYTES = 2**32 - 2**26
 _BYTES_PER_PAGE = 512
 
@@ -22,8 +22,8 @@ _BYTES_PER_PAGE = 512
 class TiffStore:
     """An uncompressed TIFF file whose frames lie one behind the other.
 
-    It is laid out at once, mostly as a hole, and filled by seek and write: when the disk is full that is an
-    OSError, whereas in a memory map it would end the process.
+    It is laid out at once, mostly as a hole, and filled by seek and write: a full disk is then an OSError,
+    while under a memory map it would end the process.
     """
 
     LEAST_COMPRESSED = 1.0
@@ -63,12 +63,12 @@ class TiffStore:
 
     @classmethod
     def check_replaces_folder(cls, path: Path) -> None:
-        """Raise: a rename puts no file in the place of a folder."""
+        """Raise ValueError: a rename cannot replace a folder by a file."""
         raise ValueError(f"{path}: is a folder, which a TIFF file does not replace; choose another name")
 
     @property
     def state(self) -> dict[str, Any]:
-        """What `__init__` needs to go on."""
+        """What `__init__` needs to continue."""
         return {"offset": self._offset}
 
     def write(self, start: int, frames: npt.NDArray[Any]) -> None:
@@ -106,7 +106,7 @@ def _description(final: Path, shape: tuple[int, ...], dtype: np.dtype[Any], like
 
 
 def _imagej_text(shape: tuple[int, ...], like: Image) -> str:
-    """Give ImageJ's description, which most programs understand; unknown keys it skips."""
+    """Return ImageJ's description, which most programs understand; it skips unknown keys."""
     n_frames = shape[0] if len(shape) == 3 else 1
     lines = ["ImageJ=1.54f", f"images={n_frames}", f"frames={n_frames}", "loop=false"]
     if like.pixel_size_nm:
@@ -117,7 +117,7 @@ def _imagej_text(shape: tuple[int, ...], like: Image) -> str:
 
 
 def _ome_xml(shape: tuple[int, ...], dtype: np.dtype[Any], like: Image) -> str:
-    """Give OME-XML, with gain and provenance as a key and value annotation."""
+    """Return OME-XML, with gain and provenance as a map annotation."""
     import tifffile
 
     stored = json.dumps(extra_metadata(like), allow_nan=False)

@@ -1,4 +1,4 @@
-"""Units of length and time as microscopes and programs spell them, to nm and s."""
+"""Convert lengths and times to nm and s, from units as microscopes and programs spell them."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _SECONDS_PER = {name: s for names, s in _SECONDS.items() for name in names}
 
 
 def length_nm(value: object, unit: object) -> float | None:
-    """Give a length [nm], or None when it is no positive number or the unit is no length."""
+    """Return a length [nm]; None unless it is a positive number and the unit is a length."""
     return _convert(value, unit, _NM_PER)
 
 
 def time_s(value: object, unit: object) -> float | None:
-    """Give a time [s], or None when it is no positive number or the unit is no time."""
+    """Return a time [s]; None unless it is a positive number and the unit is a time."""
     return _convert(value, unit, _SECONDS_PER)
 
 
 def pixel_size_nm(
     row: object, col: object, row_unit: object, col_unit: object
 ) -> tuple[tuple[float, float] | None, str]:
-    """Give the (row, column) sampling [nm/px], or None and why it is not one.
+    """Return the (row, column) sampling [nm/px], or None and the reason.
 
-    A reciprocal unit (a diffraction pattern), a bare pixel and an unknown unit are no sampling.
+    A reciprocal unit (a diffraction pattern), a bare pixel and an unknown unit give none.
     """
     size = length_nm(row, row_unit), length_nm(col, col_unit)
     if size[0] is not None and size[1] is not None:

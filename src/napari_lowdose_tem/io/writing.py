@@ -64,7 +64,7 @@ def open_writer(
     resume: bool = False,
     overwrite: bool = False,
 ) -> StackWriter:
-    """Start or go on with writing float32 frames, in any order.
+    """Start or continue writing float32 frames, in any order.
 
     Parameters
     ----------
@@ -75,10 +75,10 @@ def open_writer(
     n_frames
         Number of frames; None for a single frame.
     job
-        What decides about the pixels (source, model, options) as JSON values. A partial output is only
-        continued by the same job.
+        What decides the pixels (source, model, options), as JSON values. A partial output is only continued
+        by the same job.
     resume
-        Go on with the partial output of the same job if there is one; otherwise start over.
+        Continue the partial output of the same job if there is one; otherwise start over.
     overwrite
         Replace an existing output, when the new one is complete; of folders only Zarr stores.
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io.errors import as_value_error
 from napari_lowdose_tem.io.extra_metadata import KEY, with_extra_metadata
+from napari_lowdose_tem.io.fields import ImageFields
 from napari_lowdose_tem.io.frames import NEEDS, LazyFrames, as_pixels, stack_shape
 from napari_lowdose_tem.io.growing import GrowingFile
 from napari_lowdose_tem.io.units import pixel_size_nm, time_s
@@ -52,7 +53,7 @@ class GrowingZarr(GrowingFile):
         self._count = 0
 
     def count(self) -> int:
-        """Count frames up to the last chunk that is there, then those of it that are filled."""
+        """Count frames up to the last chunk on the disk, of that chunk only those that are filled."""
         import zarr
 
         self._array = zarr.open_array(self._folder, mode="r")
@@ -75,12 +76,12 @@ class GrowingZarr(GrowingFile):
         return Image(self._pixels(index), **self._fields)
 
     def _frame_axis(self) -> int:
-        """Find the axis of the frames, the longest before rows and columns."""
+        """Find the axis of the frames: the longest before rows and columns."""
         shape = self._array.shape[:-2]
         return max(range(len(shape)), key=lambda axis: shape[axis])
 
     def _chunk_shape(self) -> tuple[int, ...]:
-        """Give the shape of what is one file."""
+        """Return the shape that one file holds."""
         return tuple(self._array.shards or self._array.chunks)
 
     def _pixels(self, index: int) -> npt.NDArray[Any]:
@@ -88,7 +89,7 @@ class GrowingZarr(GrowingFile):
         return np.asarray(self._array[tuple(index if i == axis else 0 for i in range(self._array.ndim - 2))])
 
     def _has(self, chunk: int) -> bool:
-        """Tell whether all chunks at a place on the axis of frames are on the disk."""
+        """Tell whether all tiles of a chunk of frames are on the disk."""
         grid = [
             range(-(-size // step))
             for size, step in zip(self._array.shape[-2:], self._chunk_shape()[-2:], strict=True)
@@ -100,7 +101,7 @@ class GrowingZarr(GrowingFile):
 
 
 class _ZarrFrames(LazyFrames):
-    """Frames of an array; the axes of length 1 are the others."""
+    """Frames of an array; its other leading axes have length 1."""
 
     def _open(self) -> Any:
         import zarr
@@ -118,7 +119,7 @@ class _StoredImage(NamedTuple):
     array: Any
     folder: Path
     axes: Sequence[Mapping[str, Any]]
-    fields: dict[str, Any]
+    fields: ImageFields
 
 
 def _find_image(path: Path) -> _StoredImage:
@@ -126,7 +127,7 @@ def _find_image(path: Path) -> _StoredImage:
     import zarr
 
     node = zarr.open(path, mode="r")
-    fields: dict[str, Any] = {}
+    fields: ImageFields = {}
     folder = path
     axes: Sequence[Mapping[str, Any]] = ()
     if isinstance(node, zarr.Group):
@@ -144,11 +145,12 @@ def _find_image(path: Path) -> _StoredImage:
         fields = with_extra_metadata(fields, attributes.get(KEY), timed=timed)
         folder = path / level
     array = zarr.open_array(folder, mode="r")
-    provenance = fields.pop("provenance", {}) | {
+    provenance = fields.get("provenance", {}) | {
         "format": f"{'OME-Zarr' if axes else 'Zarr'}, Zarr {array.metadata.zarr_format}",
         "reader": f"zarr {zarr.__version__}",
     }
-    return _StoredImage(array, folder, axes, {**fields, "provenance": provenance})
+    fields["provenance"] = provenance
+    return _StoredImage(array, folder, axes, fields)
 
 
 def _full_resolution(multiscale: Mapping[str, Any]) -> tuple[str, Sequence[Any], list[float]]:
@@ -167,7 +169,7 @@ def _full_resolution(multiscale: Mapping[str, Any]) -> tuple[str, Sequence[Any],
     return level["path"], axes, scale
 
 
-def _calibration(axes: Sequence[Mapping[str, Any]], scale: Sequence[float]) -> dict[str, Any]:
+def _calibration(axes: Sequence[Mapping[str, Any]], scale: Sequence[float]) -> ImageFields:
     row, col = axes[-2], axes[-1]
     size, note = pixel_size_nm(scale[-2], scale[-1], row.get("unit"), col.get("unit"))
     times = [

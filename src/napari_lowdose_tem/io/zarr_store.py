@@ -13,22 +13,22 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io.extra_metadata import KEY, extra_metadata
+from napari_lowdose_tem.io.formats import ZARR_METADATA
 from napari_lowdose_tem.io.frames import dask_stack
 from napari_lowdose_tem.io.output import partial_path, replacing
 
 _MAX_CHUNK_BYTES = 16_000_000
 _LONGER_THAN_ANY = 2**31 - 1  # frames
-# names at the top of a store: metadata, chunks of Zarr 3, metadata of bioformats2raw
-_METADATA_FILES = (".zgroup", ".zattrs", ".zarray", "zarr.json")
-_OTHER_NAMES = {"zarr.json", "c", "OME"}
+# at the top of a store besides: chunks of Zarr 3, metadata of bioformats2raw
+_OTHER_NAMES = {*ZARR_METADATA, "c", "OME"}
 
 
 class ZarrStore:
     """An OME-Zarr image of one resolution, version 0.4 on Zarr 2.
 
-    Readers of any age understand 0.4, those in Java too; what 0.5 adds, shards, is of no use to frames that
-    come in any order. A frame is a chunk (large ones are cut into tiles). Blosc with LZ4 and byte shuffling
-    costs least of what was measured: 2.6 ms to write and read 512 x 512 noisy float32, Zstandard 5 ms.
+    Old and Java readers understand 0.4, too; what 0.5 adds, shards, does not help frames that come in any
+    order. A frame is a chunk (large ones are cut into tiles). Blosc with LZ4 and byte shuffling was fastest:
+    2.6 ms to write and read 512 x 512 noisy float32, Zstandard 5 ms.
     """
 
     LEAST_COMPRESSED = 0.25  # noisy float frames compress to about 3/4, outputs of a network further
@@ -70,7 +70,7 @@ class ZarrStore:
         ValueError
             Naming what it holds besides.
         """
-        if not any((path / name).is_file() for name in _METADATA_FILES):
+        if not any((path / name).is_file() for name in ZARR_METADATA):
             raise ValueError(
                 f"{path}: is a folder but no Zarr store, and is not replaced; choose another name"
             )
@@ -82,7 +82,7 @@ class ZarrStore:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What `__init__` needs to go on: nothing."""
+        """What `__init__` needs to continue: nothing."""
         return {}
 
     @property
@@ -141,12 +141,11 @@ def open_partial_zarr(path: Path, shape: tuple[int, ...]) -> ZarrStore:
 
 
 class ZarrAppender:
-    """An OME-Zarr of float32 frames that grows, each frame whole before it is counted.
+    """An OME-Zarr of float32 frames that grows and can be read at any moment.
 
-    Whoever finds the store can read it: it comes to its place with its first frame in it, and the array
-    becomes longer after the chunks of a frame are written. `zarr.Array.append` does it the other way round,
-    and `zarr.Array.resize` does not replace the metadata in one step before zarr 3.1 and lists all chunks
-    when an array becomes shorter; hence the length is written here.
+    It appears with its first frame in it, and becomes longer after the chunks of a frame are written.
+    `zarr.Array.append` does these in the other order, so that a reader would see a frame of zeros, and
+    `zarr.Array.resize` overwrites the metadata in place before zarr 3.1; hence the length is written here.
 
     Parameters
     ----------
@@ -160,11 +159,11 @@ class ZarrAppender:
         self.count = 0
 
     def open(self, count: int) -> int:
-        """Open a store that is there and leave at most `count` frames in it; gives their number."""
+        """Open an existing store and leave at most `count` frames in it; returns their number."""
         import zarr
 
         array = zarr.open_array(self._path / "0", mode="r+")
-        # written through an array longer than any series; others see the length on the disk
+        # written through an array longer than any series; readers see the length on the disk
         longer = array.metadata.update_shape((_LONGER_THAN_ANY, *array.shape[1:]))
         self._array = zarr.Array(zarr.AsyncArray(longer, array.store_path))
         self._set_count(min(count, array.shape[0]))
@@ -195,10 +194,10 @@ class ZarrAppender:
 
 
 def _belongs_to_store(entry: Path) -> bool:
-    """Tell whether a store's top level may hold this: metadata, chunks, arrays and groups, hidden files."""
+    """Tell whether this may lie in a store: metadata, chunks, arrays and groups, hidden files."""
     if entry.name.startswith(".") or entry.name in _OTHER_NAMES or re.fullmatch(r"\d+(\.\d+)*", entry.name):
         return True
-    return any((entry / name).is_file() for name in _METADATA_FILES)
+    return any((entry / name).is_file() for name in ZARR_METADATA)
 
 
 def _tile(rows: int, cols: int, itemsize: int) -> tuple[int, int]:
