@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.enhancement import EnhanceJob, iter_enhance
+from napari_lowdose_tem.figures.scale_bar import Extent, draw_scale_bar
 from napari_lowdose_tem.image import AnyFloat, Image
 from napari_lowdose_tem.io import write
 from napari_lowdose_tem.judge.metrics import mae, match_affine, psnr, ssim
@@ -203,21 +204,12 @@ def _draw_overview(path: Path, frames: list[AnyFloat], lde: Image, particle: dic
         axis.imshow(frame, cmap="gray", vmin=limits[0], vmax=limits[1])
         axis.set_title(title)
         axis.set_axis_off()
-        _draw_scale_bar(axis, frame.shape, pixel_nm)
+        rows, cols = frame.shape
+        draw_scale_bar(axis, Extent(-0.5, cols - 0.5, rows - 0.5, -0.5), "nm", pixel_nm, share=0.2)
     if particle:
         _draw_profile(figure.add_subplot(grid[1, :]), axes, frames, pixel_nm, particle)
     figure.savefig(path, dpi=110)
     return path
-
-
-def _draw_scale_bar(axis: Axes, shape: tuple[int, ...], pixel_nm: float, length_nm: float = 200.0) -> None:
-    width, row, col = length_nm / pixel_nm, 0.955 * shape[0], 0.04 * shape[1]
-    axis.plot([col, col + width], [row, row], color="black", lw=6, solid_capstyle="butt")
-    axis.plot([col, col + width], [row, row], color="white", lw=3.5, solid_capstyle="butt")
-    axis.text(
-        col, row - 0.02 * shape[0], f"{length_nm:g} nm", color="white", weight="bold", va="bottom",
-        bbox={"facecolor": "black", "alpha": 0.5, "pad": 1.5, "lw": 0},
-    )  # fmt: skip
 
 
 def _draw_profile(

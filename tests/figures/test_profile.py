@@ -95,8 +95,3 @@ def test_wrong_choices_are_named(panel, tmp_path):
     with pytest.raises(ValueError, match="'beside'"):
         figure.draw([panel], layout="beside")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("most", "length"), [(1.0, 1), (9.9, 5), (48, 20), (0.06, 0.05), (500, 500)])
-def test_scale_bar_is_a_round_number(most, length):
-    assert figure.scale_bar_length(most) == pytest.approx(length)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lowdose_tem.figures.profile import _FONT, draw_scale_bar, save
+from napari_lowdose_tem.figures.profile import FONT, save
+from napari_lowdose_tem.figures.scale_bar import Extent, draw_scale_bar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,9 +117,8 @@ def draw_comparison(
 
     limits, why_not = choose_limits(panels, shared)
     is_shared = len(panels) > 1 and shared and len(set(limits)) == 1
-    sizes = [_extent(panel)[:3] for panel in panels]
-    aspect = max(bottom / right for _, right, bottom in sizes)
-    with matplotlib.rc_context(_FONT):
+    aspect = max(extent.bottom / extent.right for extent in map(_extent, panels))
+    with matplotlib.rc_context(FONT):
         n = len(panels)
         width = _WIDTH_IN - (_BAR_IN if is_shared else 0.0)
         height = width / n * aspect + (_TEXT_IN if is_shared else _TEXT_IN + 0.2)
@@ -159,11 +159,11 @@ def _draw_frame(axes: Axes, panel: FramePanel, limits: Limits) -> Any:
     return image
 
 
-def _extent(panel: FramePanel) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top edge of a frame [nm, px without calibration]."""
+def _extent(panel: FramePanel) -> Extent:
+    """Edges of a frame [nm, px without calibration]."""
     row_nm, col_nm = panel.pixel_size_nm or (1.0, 1.0)
     rows, cols = panel.pixels.shape
-    return 0.0, cols * col_nm, rows * row_nm, 0.0
+    return Extent(0.0, cols * col_nm, rows * row_nm, 0.0)
 
 
 def _span(pixels: npt.NDArray[Any]) -> Limits:

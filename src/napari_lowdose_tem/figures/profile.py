@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_lowdose_tem.figures.scale_bar import Extent, draw_scale_bar
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.io.output import replacing
 from napari_lowdose_tem.measure.measurement import Measurement
@@ -27,23 +28,16 @@ LAYOUTS = ("stacked", "overlaid")
 
 _WIDTH_IN, _ROW_IN = 7.0, 2.1  # two columns of a journal
 _BAR_IN = 0.24
-_COLORS = (
-    "#0b62b3",
-    "#b85c00",
-    "#00805a",
-    "#a0408e",
-    "#555555",
-    "#7d7600",
-)  # told apart by colour-blind people
+# colours that colour-blind people can distinguish
+_COLORS = ("#0b62b3", "#b85c00", "#00805a", "#a0408e", "#555555", "#7d7600")
 _LINE = "#ffb000"
-_FONT: Any = {
+FONT: Any = {
     "font.size": 8,
     "axes.linewidth": 0.6,
     "svg.fonttype": "none",  # text stays text
     "pdf.fonttype": 42,
     "svg.hashsalt": "lowdose-tem",
 }
-_ROUND = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +83,7 @@ def draw(
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_FONT):
+    with matplotlib.rc_context(FONT):
         n = len(panels)
         is_overlaid = layout == "overlaid" and n > 1
         figure = Figure(figsize=(_WIDTH_IN, max(_ROW_IN * n, 2.6)), dpi=dpi, layout="constrained")
@@ -124,7 +118,7 @@ def save(figure: Figure, path: str | Path, dpi: int = 300) -> Path:
     import matplotlib
 
     made_at: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
-    with replacing(path) as partial, matplotlib.rc_context(_FONT):
+    with replacing(path) as partial, matplotlib.rc_context(FONT):
         figure.savefig(partial, dpi=dpi, metadata=made_at)
     return path
 
@@ -213,11 +207,8 @@ def _draw_frame(axes: Axes, panel: ProfilePanel) -> None:
     part = np.asarray(panel.pixels[top:bottom, left:right], np.float64)
     known = part[np.isfinite(part)]
     low, high = np.percentile(known, (0.5, 99.5)) if known.size else (0.0, 1.0)
-    extent = (
-        (left - 0.5) * size[1],
-        (right - 0.5) * size[1],
-        (bottom - 0.5) * size[0],
-        (top - 0.5) * size[0],
+    extent = Extent(
+        (left - 0.5) * size[1], (right - 0.5) * size[1], (bottom - 0.5) * size[0], (top - 0.5) * size[0]
     )
     axes.imshow(
         part, cmap="gray", vmin=low, vmax=max(high, low + 1e-12), extent=extent, interpolation="nearest"
@@ -253,23 +244,3 @@ def _band(start: tuple[float, float], stop: tuple[float, float], width: float) -
     along = (b - a) / np.linalg.norm(b - a)
     across = np.array([-along[1], along[0]]) * width / 2
     return np.array([a + across, b + across, b - across, a - across])
-
-
-def draw_scale_bar(axes: Axes, extent: tuple[float, float, float, float], unit: str) -> None:
-    """Draw a bar of a round length at the lower left; the extent (left, right, bottom, top) is in `unit`."""
-    left, right, bottom, top = extent
-    length = scale_bar_length(0.35 * (right - left))
-    x, y = left + 0.06 * (right - left), bottom - 0.07 * (bottom - top)
-    axes.plot((x, x + length), (y, y), color="white", lw=2.0, solid_capstyle="butt", zorder=5)
-    axes.plot((x, x + length), (y, y), color="black", lw=4.5, solid_capstyle="butt", zorder=4)
-    box = {"boxstyle": "round,pad=0.15", "fc": "black", "ec": "none", "alpha": 0.55}
-    axes.text(
-        x + length / 2, y - 0.04 * (bottom - top), f"{length:g} {unit}", color="white", fontsize=6.5,
-        ha="center", va="bottom", bbox=box,
-    )  # fmt: skip
-
-
-def scale_bar_length(most: float) -> float:
-    """Return the longest of 1, 2, 5, 10, … that is not longer than `most`."""
-    power = 10.0 ** math.floor(math.log10(most))
-    return max(step * power for step in _ROUND if step * power <= most * (1 + 1e-9))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_lowdose_tem.figures.scale_bar import Extent, draw_scale_bar
 from napari_lowdose_tem.io.output import replacing
 from napari_lowdose_tem.judge.evaluate import ScoredFrame
 from napari_lowdose_tem.particles.find import Detection
@@ -22,7 +23,7 @@ _INVENTED, _MISSED = "#e66100", "#1a85ff"  # told apart by the colour-blind, too
 _WIDTH_INCH = 7.0  # of a page
 _BAR_SHARE = 0.25  # of the width of a frame, at most
 _LABEL_INCH, _TITLE_INCH = 0.25, 0.19
-_LEVEL = 75  # percentile that stands for the background, as in `detect`
+_LEVEL = 75  # percentile that stands for the background, as in `particles.find`
 _LEAST_RANGE = 0.1  # of transmission, so that bare film is not stretched to noise
 
 
@@ -40,9 +41,9 @@ def draw_sheet(path: str | Path, frames: Sequence[ScoredFrame], model: str = "",
     """Draw a contact sheet and write it, PNG, PDF or SVG by its ending.
 
     High-dose frame and output are shown as transmission, the counts over their third quartile, with shared
-    limits that are taken from both, row by row; the low-dose
-    frame from its 1st to its 99th percentile, as the programs of cameras do. Particles that the output
-    invents or misses, by the rule of `detect`, are circled.
+    limits taken from both, row by row; the low-dose frame from its 1st to its 99th percentile, as camera
+    software does. Particles that the output
+    invents or misses, by the rule of `particles.find`, are circled.
 
     Parameters
     ----------
@@ -102,7 +103,9 @@ def _draw_row(axes: Sequence[Axes], frame: ScoredFrame) -> None:
     _circle(axes[2], frame.match.invented, _INVENTED)
     _circle(axes[2], frame.match.missed, _MISSED)
     if frame.pixel_size_nm:
-        _draw_scale_bar(axes[0], hde.shape, frame.pixel_size_nm)
+        rows, cols = hde.shape
+        extent = Extent(-0.5, cols - 0.5, rows - 0.5, -0.5)
+        draw_scale_bar(axes[0], extent, "nm", frame.pixel_size_nm, share=_BAR_SHARE)
 
 
 def _circle(axis: Axes, particles: Sequence[Detection], color: str) -> None:
@@ -111,25 +114,6 @@ def _circle(axis: Axes, particles: Sequence[Detection], color: str) -> None:
     for particle in particles:
         center = particle.col_px, particle.row_px
         axis.add_patch(Circle(center, particle.diameter_px / 2 + 3, fill=False, color=color, lw=0.9))
-
-
-def _draw_scale_bar(axis: Axes, shape: tuple[int, ...], pixel_nm: float) -> None:
-    from matplotlib.patches import Rectangle
-
-    length_nm = round_length(_BAR_SHARE * shape[1] * pixel_nm)
-    width, row, col = length_nm / pixel_nm, 0.94 * shape[0], 0.05 * shape[1]
-    axis.add_patch(Rectangle((col, row), width, 0.014 * shape[0], fc="white", ec="black", lw=0.6))
-    label = f"{length_nm:g} nm" if length_nm < 1000 else f"{length_nm / 1000:g} µm"
-    axis.annotate(
-        label, (col + width / 2, row), (0, 3), textcoords="offset points", ha="center", va="bottom",
-        fontsize=7, color="white", bbox={"facecolor": "black", "alpha": 0.5, "pad": 1.0, "lw": 0},
-    )  # fmt: skip
-
-
-def round_length(longest_nm: float) -> float:
-    """Return the longest of 1, 2, 5, 10, … that is not above `longest_nm` [nm]."""
-    decade = 10.0 ** np.floor(np.log10(longest_nm))
-    return float(max(step * decade for step in (1, 2, 5) if step * decade <= longest_nm))
 
 
 def _draw_legend(figure: Any) -> None:

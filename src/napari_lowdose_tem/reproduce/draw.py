@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from napari_lowdose_tem.figures.scale_bar import Extent, draw_scale_bar
 from napari_lowdose_tem.image import AnyFloat
 from napari_lowdose_tem.io.output import replacing
 from napari_lowdose_tem.judge.evaluate import ScoredFrame
@@ -203,9 +204,7 @@ def _draw_image(axes: Axes, image: AnyFloat, example: Example) -> None:
             axes.text(
                 at[0], at[1], letter, color=_LINE, ha="center", va="center", path_effects=halo, fontsize=8
             )
-    shape = (image.shape[0], image.shape[1])
-    axes.set(xticks=[], yticks=[], xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5))
-    _draw_scale_bar(axes, (0, 0, *shape), example)
+    _frame_axes(axes, image, example)
 
 
 def _aspect(example: Example) -> float:
@@ -220,26 +219,17 @@ def _draw_inset(
     low, high = _choose_grey(image)
     part = image[row : row + rows, col : col + cols]
     axes.imshow(part, "gray", vmin=low, vmax=high, interpolation="nearest", aspect=_aspect(example))
-    axes.set(xticks=[], yticks=[], xlim=(-0.5, cols - 0.5), ylim=(rows - 0.5, -0.5))
     axes.set_title(name, fontsize=8, color=_BOX, pad=2)
-    _draw_scale_bar(axes, (0, 0, rows, cols), example)
+    _frame_axes(axes, part, example)
 
 
-def _draw_scale_bar(axes: Axes, box: tuple[int, int, int, int], example: Example) -> None:
-    from matplotlib.patches import Rectangle
-
-    from napari_lowdose_tem.judge.contact_sheet import round_length
-
-    if example.size_nm is None:
-        return
-    row, col, rows, cols = box
-    length_nm = round_length(0.4 * cols * example.size_nm[1])
-    x, y, width = col + 0.05 * cols, row + 0.93 * rows, length_nm / example.size_nm[1]
-    axes.add_patch(Rectangle((x, y), width, 0.022 * rows, fc="white", ec="black", lw=0.5, zorder=5))
-    axes.text(
-        x, y - 0.03 * rows, f"{length_nm:g} nm", color="white", fontsize=6.5, ha="left", va="bottom",
-        bbox={"fc": "black", "ec": "none", "alpha": 0.55, "pad": 1},
-    )  # fmt: skip
+def _frame_axes(axes: Axes, image: AnyFloat, example: Example) -> None:
+    """End the axes where the image ends, and draw a scale bar where the pixel size is known."""
+    rows, cols = image.shape
+    extent = Extent(-0.5, cols - 0.5, rows - 0.5, -0.5)
+    axes.set(xticks=[], yticks=[], xlim=(extent.left, extent.right), ylim=(extent.bottom, extent.top))
+    if example.size_nm is not None:
+        draw_scale_bar(axes, extent, "nm", example.size_nm[1], share=0.4)
 
 
 def _draw_profile(axes: Axes, profile: Profile, found: Mapping[str, Measurement]) -> AnyFloat:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_lowdose_tem.image import AnyFloat
+from napari_lowdose_tem.image import AnyFloat, Image
+from napari_lowdose_tem.io import read
 from napari_lowdose_tem.measure import Line, measure_raw_noise
+from napari_lowdose_tem.pairs import find_fields, load_field
 from napari_lowdose_tem.particles.find import Detection, find_particles
+from napari_lowdose_tem.reproduce.data import find_parts, name_set
 from napari_lowdose_tem.simulate.camera import MEASURED, expose
 from napari_lowdose_tem.simulate.pair import FINER, area_mean
 from napari_lowdose_tem.simulate.specimen import Particles, Scene, draw_specimen, locate, render
@@ -151,11 +154,6 @@ def read_example(engine: Engine, data: Path) -> Example:
     Nobody says where the lines of the paper are: A–B crosses the particle that lies most apart, C–D the
     closest two that do not touch.
     """
-    from napari_lowdose_tem.image import Image
-    from napari_lowdose_tem.io import read
-    from napari_lowdose_tem.pairs import find_fields, load_field
-    from napari_lowdose_tem.reproduce.sets import find_parts, name_set
-
     fields = find_fields(find_parts(data)[1])
     field = next((field for field in fields if name_set(field.set_name) == "silicate"), fields[0])
     loaded = load_field(field)

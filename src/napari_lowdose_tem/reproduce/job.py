@@ -15,9 +15,10 @@ from napari_lowdose_tem import __version__
 from napari_lowdose_tem.io.output import write_text
 from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, find_model, measure_sha256
 from napari_lowdose_tem.reproduce import losses
+from napari_lowdose_tem.reproduce.data import Progress, find_parts
 from napari_lowdose_tem.reproduce.published import PUBLISHED
 from napari_lowdose_tem.reproduce.report import write_report
-from napari_lowdose_tem.reproduce.sets import Progress, find_parts, iter_sets
+from napari_lowdose_tem.reproduce.sets import iter_sets
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.device import Device

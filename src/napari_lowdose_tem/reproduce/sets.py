@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_lowdose_tem.judge.evaluate import ScoredFrame, Summary, iter_evaluate
-from napari_lowdose_tem.pairs import Field, find_fields
-from napari_lowdose_tem.reproduce.published import MATERIALS
+from napari_lowdose_tem.io import read
+from napari_lowdose_tem.judge.evaluate import ScoredFrame, iter_evaluate
+from napari_lowdose_tem.pairs import find_fields
+from napari_lowdose_tem.reproduce.data import Progress, count_images, find_parts, name_set, sort_sets
+from napari_lowdose_tem.reproduce.draw import draw_examples
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.device import Device
-
-Progress = tuple[float, float]
-
-_TRAINING = ("training", "train")
-_VALIDATION = ("validation", "valid", "val", "test")
-
-
-def find_parts(data: Path) -> tuple[Path | None, Path]:
-    """Find the training and the validation set in a folder; without such folders all of it is validation."""
-    if not data.is_dir():
-        return None, data
-    folders = {place.name.lower(): place for place in sorted(data.iterdir()) if place.is_dir()}
-    training = next((folders[name] for name in _TRAINING if name in folders), None)
-    validation = next((folders[name] for name in _VALIDATION if name in folders), None)
-    if training is not None and validation is None:
-        raise ValueError(
-            f"{data}: holds {training.name}, but no folder validation; models are scored on that"
-        )
-    return training, validation or data
-
-
-def name_set(name: str) -> str:
-    """Return the paper's name of a material, whatever the folder's case, or the folder's own."""
-    return next((material for material in MATERIALS if material.lower() == name.lower()), name)
-
-
-def count_images(fields: Sequence[Field]) -> dict[str, int]:
-    """Count the low-dose images of each set."""
-    counted: dict[str, int] = {}
-    for field in fields:
-        name = name_set(field.set_name)
-        counted[name] = counted.get(name, 0) + len(field.ldes)
-    return counted
-
-
-def sort_sets(names: Sequence[str]) -> list[str]:
-    """Put sets into the paper's order, others behind."""
-    return sorted(names, key=lambda n: (MATERIALS.index(n) if n in MATERIALS else len(MATERIALS), n))
 
 
 def iter_sets(
@@ -73,8 +37,6 @@ def iter_sets(
     -------
     JSON values: `table1`, `table2` and the frames shown as `fig3`.
     """
-    from napari_lowdose_tem.reproduce.draw import draw_examples
-
     training, validation = find_parts(data)
     counts = {"validation": count_images(find_fields(validation))}
     if training is not None:
@@ -97,8 +59,8 @@ def iter_sets(
             for name in every
         },
         "table2": {
-            **{name: _as_row(summaries[name]) for name in names},
-            "all": _as_row(result.overall),
+            **{name: asdict(summaries[name]) for name in names},
+            "all": asdict(result.overall),
         },
         "fig3": {
             name: {
@@ -115,13 +77,7 @@ def iter_sets(
     }
 
 
-def _as_row(summary: Summary) -> dict[str, Any]:
-    return asdict(summary)
-
-
 def _find_dose(frame: ScoredFrame) -> float | None:
     """Mean dose of a frame [e-/px], where its file knows the gain."""
-    from napari_lowdose_tem.io import read
-
     gain = read(frame.path).counts_per_electron
     return float(np.nanmean(frame.lde)) / gain if gain else None

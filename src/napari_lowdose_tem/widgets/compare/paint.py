@@ -11,7 +11,7 @@ import numpy.typing as npt
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPolygonF, QTransform
 
-from napari_lowdose_tem.figures.profile import scale_bar_length
+from napari_lowdose_tem.figures.scale_bar import round_length, write_length
 from napari_lowdose_tem.widgets.compare.field_of_view import Point
 from napari_lowdose_tem.widgets.compare.state import Picture
 
@@ -113,14 +113,13 @@ def paint_cursor(painter: QPainter, cursor: Point, view: QTransform) -> None:
 
 def paint_scale_bar(painter: QPainter, area: QRectF, zoom: float, unit: str) -> None:
     """Draw a bar of a round length at the lower left."""
-    length = scale_bar_length(_BAR_SHARE * min(area.width(), area.height()) / zoom)
+    length = round_length(_BAR_SHARE * min(area.width(), area.height()) / zoom)
     width = length * zoom
-    text = f"{length / 1000:g} µm" if unit == "nm" and length >= 1000 else f"{length:g} {unit}"
     box = QRectF(area.left() + 8, area.bottom() - 30, max(width, 34) + 12, 24)
     painter.fillRect(box, _SHADE)
     painter.fillRect(QRectF(box.left() + 6, box.bottom() - 6, width, 3), QColor("white"))
     painter.setPen(QColor("white"))
-    painter.drawText(box.adjusted(0, 1, 0, -7), Qt.AlignmentFlag.AlignCenter, text)
+    painter.drawText(box.adjusted(0, 1, 0, -7), Qt.AlignmentFlag.AlignCenter, write_length(length, unit))
 
 
 def paint_title(painter: QPainter, area: QRectF, text: str, right: bool = False) -> None:
