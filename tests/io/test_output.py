@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
@@ -256,15 +257,15 @@ def test_disk_full_on_the_way(small_disk, ending):
 
 def test_a_lock_is_held_by_one_writer_and_leaves_no_file(tmp_path):
     path = tmp_path / "a.zarr"
-    with OutputLock(path) as lock:
+    with closing(OutputLock(path)) as lock:
         assert (tmp_path / "a.zarr.lock").exists()
         with pytest.raises(ValueError, match=r"a\.zarr: another training is writing it; wait for it"):
             OutputLock(path, writer="training")
         assert lock.is_held
     assert not lock.is_held
-    lock.release()
+    lock.close()
     assert leftovers(tmp_path, "") == []
-    OutputLock(path).release()
+    OutputLock(path).close()
 
 
 def test_a_lock_is_released_when_its_file_is_gone(tmp_path, monkeypatch):
@@ -273,5 +274,5 @@ def test_a_lock_is_released_when_its_file_is_gone(tmp_path, monkeypatch):
     held = []
     remove = os.unlink
     monkeypatch.setattr(os, "unlink", lambda path: held.append(lock.is_held) or remove(path))
-    lock.release()
+    lock.close()
     assert held == [True]

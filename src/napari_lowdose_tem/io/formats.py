@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from napari_lowdose_tem.io.growing import GrowingFile
 
 
-class _Format(NamedTuple):
+class Format(NamedTuple):
     """What handles files of one ending, as MODULE.NAME in this package; imported when first needed."""
 
     reader: str
     follower: str = ""
 
 
-_TIFF = _Format("tiff.read_tiff", "tiff.GrowingTiff")
-_MRC = _Format("mrc.read_mrc", "mrc.GrowingMrc")
+_TIFF = Format("tiff.read_tiff", "tiff.GrowingTiff")
+_MRC = Format("mrc.read_mrc", "mrc.GrowingMrc")
 _FORMATS = {
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".btf": _TIFF,
-    ".dm3": _Format("dm.read_dm"),
-    ".dm4": _Format("dm.read_dm"),
+    ".dm3": Format("dm.read_dm"),
+    ".dm4": Format("dm.read_dm"),
     ".mrc": _MRC,
     ".mrcs": _MRC,
-    ".ser": _Format("ser.read_ser"),
-    ".emi": _Format("ser.read_emi"),
-    ".emd": _Format("emd.read_emd"),
-    ".zarr": _Format("zarr.read_zarr", "zarr.GrowingZarr"),
+    ".ser": Format("ser.read_ser"),
+    ".emi": Format("ser.read_emi"),
+    ".emd": Format("emd.read_emd"),
+    ".zarr": Format("zarr.read_zarr", "zarr.GrowingZarr"),
 }
 READABLE_SUFFIXES = tuple(_FORMATS)
 """Endings `read` takes, in lower case; it also reads folders of numbered frames."""
@@ -51,15 +51,18 @@ def is_zarr(path: Path) -> bool:
     return path.suffix.lower() == ".zarr" or any((path / name).exists() for name in ZARR_METADATA)
 
 
-def check_readable(path: Path) -> None:
-    """Check by the ending that a file or Zarr store can be read; opens no file.
-
-    Raises
-    ------
-    ValueError
-        Naming the endings that can be read.
-    """
-    _format(path)
+def find_format(path: Path) -> Format:
+    """Look up a file or Zarr store by its ending; opens no file. ValueError for what cannot be read."""
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix == ".zarr":
+        raise ValueError(f"{path}: a file, but a Zarr is a folder; open the folder, or unpack it")
+    if path.is_dir():
+        suffix = ".zarr"
+    if suffix not in _FORMATS:
+        raise ValueError(
+            f"{path}: cannot read {suffix or 'a file without ending'}; can read {' '.join(_FORMATS)}"
+        )
+    return _FORMATS[suffix]
 
 
 def read_file(path: Path) -> Image:
@@ -70,7 +73,7 @@ def read_file(path: Path) -> Image:
     ValueError
         With one line that names file, fault and remedy.
     """
-    entry = _format(path)
+    entry = find_format(path)
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty; copy it again from where it was recorded")
     with as_value_error(path):
@@ -113,19 +116,6 @@ def open_growing(path: Path) -> GrowingFile:
     check_growing(path)
     follower: GrowingFile = _load(_FORMATS[path.suffix.lower()].follower)(path)
     return follower
-
-
-def _format(path: Path) -> _Format:
-    suffix = path.suffix.lower()
-    if path.is_file() and suffix == ".zarr":
-        raise ValueError(f"{path}: a file, but a Zarr is a folder; open the folder, or unpack it")
-    if path.is_dir():
-        suffix = ".zarr"
-    if suffix not in _FORMATS:
-        raise ValueError(
-            f"{path}: cannot read {suffix or 'a file without ending'}; can read {' '.join(_FORMATS)}"
-        )
-    return _FORMATS[suffix]
 
 
 def _load(name: str) -> Any:

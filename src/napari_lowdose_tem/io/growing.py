@@ -17,6 +17,7 @@ class GrowingFile(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._inode = os.stat(path).st_ino
+        self._size = -1  # at the last `_has_settled`
 
     @abstractmethod
     def count(self) -> int:
@@ -36,8 +37,12 @@ class GrowingFile(ABC):
         return image.with_data(image.data, name=image_name(self.path), provenance=provenance)
 
     def is_replaced(self) -> bool:
-        """Tell whether another file has taken its place."""
-        return not self.path.exists() or os.stat(self.path).st_ino != self._inode
+        """Tell whether another file has taken its place, or it became shorter."""
+        try:
+            stat = os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        return stat.st_ino != self._inode or stat.st_size < self._size
 
     def close(self) -> None:  # noqa: B027 - most hold nothing open
         """Close it."""
@@ -46,23 +51,7 @@ class GrowingFile(ABC):
     def _read_frame(self, index: int) -> Image:
         """Read one frame with its calibration and format."""
 
-
-class GrowingSingleFile(GrowingFile):
-    """One file: its last frame counts when the next one began, or nothing changed since the last look."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._size = -1
-
-    def is_replaced(self) -> bool:
-        """Tell whether it is another file or became shorter."""
-        try:
-            stat = os.stat(self.path)
-        except FileNotFoundError:
-            return True
-        return stat.st_ino != self._inode or stat.st_size < self._size
-
     def _has_settled(self) -> bool:
-        """Tell whether the size is that of the last call."""
+        """Tell whether the size is that of the last call: then the last frame counts, too."""
         before, self._size = self._size, os.stat(self.path).st_size
         return before == self._size

@@ -12,7 +12,7 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import rosetta
 from napari_lowdose_tem.io.fields import ImageFields
 from napari_lowdose_tem.io.frames import RawFrames, as_pixels, even_offsets
-from napari_lowdose_tem.io.growing import GrowingSingleFile
+from napari_lowdose_tem.io.growing import GrowingFile
 
 _HEADER_BYTES = 1024
 _STAMP_AT = 212
@@ -37,7 +37,7 @@ def read_mrc(path: Path) -> Image:
     return Image(as_pixels(RawFrames(path, header.shape, header.dtype, offsets)), **header.fields)
 
 
-class GrowingMrc(GrowingSingleFile):
+class GrowingMrc(GrowingFile):
     """Frames are counted by the size of the file, since many programs write their number last."""
 
     def __init__(self, path: Path) -> None:

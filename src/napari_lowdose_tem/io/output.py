@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -49,21 +48,8 @@ def partial_path(path: Path) -> Path:
 class OutputLock:
     """A lock file that keeps other processes, and other writers of this one, from an output.
 
-    Taken on creation; release it, or use it as a context manager.
-
-    Parameters
-    ----------
-    output
-        What is written.
-    lock_file
-        Default OUTPUT.lock.
-    writer
-        What the message calls the other writer.
-
-    Raises
-    ------
-    ValueError
-        When another writer holds it.
+    Taken on creation; ValueError, which calls the other one `writer`, when it is held already. The default
+    lock file is OUTPUT.lock.
     """
 
     def __init__(self, output: Path, lock_file: Path | None = None, *, writer: str = "run") -> None:
@@ -85,7 +71,7 @@ class OutputLock:
         """Whether it was not yet released."""
         return self._lock.is_locked
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let others write; does nothing the second time."""
         if self._lock.is_locked:
             # removed while it is held: afterwards the file might already be another writer's lock
@@ -93,28 +79,10 @@ class OutputLock:
                 os.unlink(self._lock.lock_file)
             self._lock.release()
 
-    def __enter__(self) -> OutputLock:
-        """Hold it for the block."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Release."""
-        self.release()
-
 
 @contextmanager
 def disk_full_explained(path: Path, progress: Callable[[], str]) -> Iterator[None]:
-    """Turn "no space left" into one line that names the output and says how far it is.
-
-    Parameters
-    ----------
-    path
-        Output.
-    progress
-        Called on failure; gives what is complete, as ``3 of 20 frames``.
-    """
+    """Turn "no space left" into one line with the output and its `progress`, such as ``3 of 20 frames``."""
     try:
         yield
     except OSError as err:
@@ -126,21 +94,10 @@ def disk_full_explained(path: Path, progress: Callable[[], str]) -> Iterator[Non
 
 
 def check_free_space(path: Path, needed_bytes: float, freed_bytes: Callable[[], int]) -> None:
-    """Raise unless the disk has room for an output.
+    """Raise OSError unless the disk has room for an output.
 
-    Parameters
-    ----------
-    path
-        Output.
-    needed_bytes
-        Bytes to be written.
-    freed_bytes
-        Gives what is freed or already allocated for them; asked only when the disk is short of space.
-
-    Raises
-    ------
-    OSError
-        ENOSPC, with both numbers.
+    `freed_bytes` returns the space that is freed or already allocated for it; it is only called when the disk
+    is short of space.
     """
     free = shutil.disk_usage(path.parent).free
     if needed_bytes > free:
@@ -175,13 +132,7 @@ def remove_output(path: Path) -> None:
 
 
 def put_in_place(partial: Path, path: Path) -> Path | None:
-    """Rename a complete output to its final name.
-
-    Returns
-    -------
-    Path or None
-        The folder that now holds what lay there before, to be removed; None where nothing is left to remove.
-    """
+    """Rename a complete output to its final name; returns the folder that then holds the old one, if any."""
     if not (os.path.lexists(path) and partial.is_dir()):
         os.replace(partial, path)
         return None

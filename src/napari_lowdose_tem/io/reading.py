@@ -8,7 +8,7 @@ from pathlib import Path
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io.errors import as_value_error
 from napari_lowdose_tem.io.folder import frame_files, read_folder
-from napari_lowdose_tem.io.formats import check_readable, is_zarr, read_file, with_source
+from napari_lowdose_tem.io.formats import find_format, is_zarr, read_file, with_source
 from napari_lowdose_tem.io.frames import headers_only
 
 
@@ -50,7 +50,7 @@ def can_read(path: str | Path) -> bool:
         if _is_folder_of_frames(path):
             frame_files(path)
         else:
-            check_readable(path)
+            find_format(path)
     except (ValueError, OSError):
         return False
     return True

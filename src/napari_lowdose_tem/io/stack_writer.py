@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,7 +148,7 @@ class StackWriter:
         if self._store is not None:
             self._store.close()
         self._journal.close()
-        self._lock.release()
+        self._lock.close()
 
     def discard(self) -> None:
         """Stop here and remove the partial output."""
@@ -161,9 +160,7 @@ class StackWriter:
         """Use as ``with open_writer(…) as writer``."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         """Close."""
         self.close()
 

@@ -15,7 +15,7 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io.errors import as_value_error, quiet
 from napari_lowdose_tem.io.fields import ImageFields
 from napari_lowdose_tem.io.frames import NEEDS, LazyFrames, RawFrames, as_pixels, even_offsets, stack_shape
-from napari_lowdose_tem.io.growing import GrowingSingleFile
+from napari_lowdose_tem.io.growing import GrowingFile
 from napari_lowdose_tem.io.tiff_calibration import calibration
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def tiff_shape(path: Path) -> tuple[int, ...]:
         return tuple(int(n) for n in tif.series[0].shape if n > 1)
 
 
-class GrowingTiff(GrowingSingleFile):
+class GrowingTiff(GrowingFile):
     """Pages of a TIFF that grows.
 
     Their chain is followed by hand: tifffile would start at the first page at every poll, here only what is

@@ -63,13 +63,7 @@ class ZarrStore:
 
     @classmethod
     def check_replaces_folder(cls, path: Path) -> None:
-        """Raise unless a folder is a Zarr store that holds nothing else.
-
-        Raises
-        ------
-        ValueError
-            Naming what it holds besides.
-        """
+        """Raise ValueError unless a folder is a Zarr store that holds nothing else."""
         if not any((path / name).is_file() for name in ZARR_METADATA):
             raise ValueError(
                 f"{path}: is a folder but no Zarr store, and is not replaced; choose another name"
@@ -122,17 +116,7 @@ class ZarrStore:
 def open_partial_zarr(path: Path, shape: tuple[int, ...]) -> ZarrStore:
     """Open the incomplete output that `open_writer` laid out in another process, to write frames into it.
 
-    Parameters
-    ----------
-    path
-        The output's final name.
-    shape
-        Its shape, (frames, rows, columns) or (rows, columns).
-
-    Raises
-    ------
-    ValueError
-        When it cannot be written from here.
+    `path` is its final name. ValueError when it cannot be written from here.
     """
     partial = partial_path(path)
     if not os.access(partial / "0", os.W_OK):

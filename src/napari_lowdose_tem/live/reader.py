@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Set
 from dataclasses import dataclass
-from types import TracebackType
 
 from napari_lowdose_tem.live.source import Arrival, Passed, Skipped, Source, Wait
 
@@ -59,9 +58,7 @@ class SourceReader:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         """Stop reading."""
         self._stop.set()
         with self._changed:

@@ -86,13 +86,13 @@ class LiveOutput(ABC):
         """Stop here; what is written stays."""
         if self._file is not None:
             self._file.close()
-        self._lock.release()
+        self._lock.close()
 
     @abstractmethod
     def _exists(self) -> bool: ...
 
-    @abstractmethod
-    def _create(self, like: Image) -> None: ...
+    def _create(self) -> None:  # noqa: B027 - a Zarr is made by its first frame
+        """Make what must be there before the first frame."""
 
     @abstractmethod
     def _open(self, count: int) -> int:
@@ -103,7 +103,7 @@ class LiveOutput(ABC):
 
     def _begin(self, image: Image, scaling: Scaling | None) -> None:
         if self.shape is None:
-            self._create(image)
+            self._create()
             state = {"scaling": None if scaling is None else asdict(scaling), "shape": image.frame_shape}
             write_text(self._job_file, json.dumps({"job": self._job, **state}, indent=1) + "\n")
             write_text(self._table, ",".join(_COLUMNS) + "\n")
@@ -148,9 +148,6 @@ class ZarrOutput(LiveOutput):
     def _exists(self) -> bool:
         return self.path.exists()
 
-    def _create(self, like: Image) -> None:
-        """Nothing: the first frame makes it."""
-
     def _open(self, count: int) -> int:
         return self._zarr.open(count)
 
@@ -167,7 +164,7 @@ class FolderOutput(LiveOutput):
     def _exists(self) -> bool:
         return self.path.is_dir() and any(self.path.iterdir())
 
-    def _create(self, like: Image) -> None:
+    def _create(self) -> None:
         self.path.mkdir(exist_ok=True)
 
     def _open(self, count: int) -> int:

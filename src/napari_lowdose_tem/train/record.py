@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Files:
         ValueError
             When another training holds them.
         """
-        with OutputLock(self.best, self._beside(".lock"), writer="training"):
+        with closing(OutputLock(self.best, self._beside(".lock"), writer="training")):
             yield
 
     def check(self, config: TrainConfig) -> None:
