@@ -25,9 +25,8 @@ from napari_lowdose_tem.particles.find import (
     Detection,
     divide_by_background,
     find_particles,
-    match_particles,
-    read_truth,
 )
+from napari_lowdose_tem.particles.match import match_particles, read_truth
 from pages import add_out, choose_folders
 from reliability_report import draw_figure, write_page
 from reliability_scenes import (

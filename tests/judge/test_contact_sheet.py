@@ -6,7 +6,8 @@ from matplotlib.patches import Circle
 
 from napari_lowdose_tem.judge.contact_sheet import draw_sheet
 from napari_lowdose_tem.judge.evaluate import ScoredFrame, score_output
-from napari_lowdose_tem.particles.find import Detection, Match
+from napari_lowdose_tem.particles.find import Detection
+from napari_lowdose_tem.particles.match import Match
 
 SHAPE = (48, 80)
 

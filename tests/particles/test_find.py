@@ -7,9 +7,8 @@ from napari_lowdose_tem.particles.find import (
     Detection,
     divide_by_background,
     find_particles,
-    match_particles,
-    read_truth,
 )
+from napari_lowdose_tem.particles.match import match_particles, read_truth
 from napari_lowdose_tem.simulate.specimen import Particles, Specimen, Support, make_scene, render
 
 FLAT = Support(np.ones((3, 3)), grain=0.0, falloff=0.0, film_transmission=1.0)

@@ -26,7 +26,8 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.judge.metrics import mae, match_affine, psnr, scale_to_level, scale_to_unit, ssim
 from napari_lowdose_tem.pairs import Field, find_fields, load_field
-from napari_lowdose_tem.particles.find import Detection, Match, find_particles, match_particles, read_truth
+from napari_lowdose_tem.particles.find import Detection, find_particles
+from napari_lowdose_tem.particles.match import Match, match_particles, read_truth
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.device import Device

@@ -11,14 +11,16 @@ from scipy import ndimage
 
 from napari_lowdose_tem.image import F64
 
+# No study chose these numbers; tests/judge/test_histogram.py shows two peaks in frames whose particles stand out
+# and one in a broad histogram.
 _FINE_BINS = 200  # that peaks are sought in
-_SMOOTH_BINS = 4.0
+_SMOOTH_BINS = 4.0  # σ of the smoothing before
 _SHARE = (0.01, 99.99)  # percentiles that peaks lie between
-_LEAST_DEPTH = 0.15  # of the valley between two peaks, in natural logarithms
+_LEAST_DEPTH = 0.15  # of the valley between two peaks, in natural logarithms of the counts
 _LEAST_ERRORS = 5.0  # the same in its standard errors
 _LEAST_HEIGHT = 2e-3  # of the lower peak over the higher one
-_OVERLAP_BINS = 256
-_MOST_PX = 65_536  # that peaks are sought among
+_OVERLAP_BINS = 256  # at least, that two histograms are compared in
+_MOST_PX = 65_536  # pixels that peaks are sought among, for speed
 
 
 @dataclass(frozen=True)

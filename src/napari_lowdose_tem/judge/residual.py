@@ -1,12 +1,12 @@
 """What an output took away from a low-dose frame: noise alone, or part of the particles too.
 
-Two things are asked of the residual. Does it go with the structure that the output shows, more than noise
-does by chance, which is measured by moving the one against the other? And is it correlated with itself over
-the size of particles, in both directions, as the streaks of a camera are not?
+The residual is tested twice. Is it correlated with the structure that the output shows, more than noise is by
+chance (measured by shifting one against the other)? And is it correlated with itself over the size of
+particles in both directions, which a camera's streaks are not?
 
-An output follows the noise of its own frame, most of all where it places edges. In one frame that looks like
-structure left in the residual. A second frame of the same field, whose noise the output does not know, tells
-the two apart.
+An output follows the noise of its own frame, above all where it places edges. In one frame that looks like
+structure left in the residual. A second frame of the same field, whose noise the output does not know,
+separates the two.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from napari_lowdose_tem.particles.find import divide_by_background
 
 Mask = npt.NDArray[np.bool_]
 
+# No study chose these numbers; tests/judge/test_residual.py shows that neither true outputs nor plain noise
+# raise an alarm and that blurred, flattened and incomplete outputs do. Depths are in transmission.
 _SIDE_PX = 256  # that frames are averaged down to, at least, to be judged
-_LEAST_PX = 128
-_FILM = 0.05  # depth below which a pixel is background, at least
+_LEAST_PX = 128  # side from which a verdict is given
+_FILM = 0.05  # depth below which a pixel is background, at least; as `particles.find.LEAST_DEPTH`
 _NOISY_FILM, _MOST_FILM = 3.5, 0.2  # the same for noisy outputs, in their scatters, and at most
-_LEAST_FILM = 0.02  # share of the frame
-_FILM_SIGMA_PX, _BESIDE_PX = 3.0, 8  # what particles' edges reach
-_EDGE_PX = (1.0, 4.0)  # what the structure of an edge lies between
-_FAR_PX = 32  # where noise goes with structure by chance only
-_SIGNIFICANT = 4.5  # standard deviations
-_LEAST_LOSS = 0.02  # of the contrast
-_PARTICLE_PX, _WIDE_PX = (6, 16), (40, 64)  # what correlates within particles and within the film only
-_LEAST_SHADE = 0.02  # of the level
-_GREY_PX = 4
-_BLOB_PX, _LARGE_PX = 5.0, 32.0
-_BLOB = 6.5  # robust standard deviations from which on a dark place is no noise
-_NOISE_KEPT = 0.1
+_LEAST_FILM = 0.02  # share of the frame that must be background
+_FILM_SIGMA_PX, _BESIDE_PX = 3.0, 8  # blur before the depth is taken, and what particles' edges reach
+_EDGE_PX = (1.0, 4.0)  # σ of the two Gaussians between which the structure of an edge lies
+_FAR_PX = 32  # shift from which noise matches structure by chance only
+_SIGNIFICANT = 4.5  # standard deviations of that chance from which structure is believed
+_LEAST_LOSS = 0.02  # share of the contrast below which a loss is not reported
+_PARTICLE_PX, _WIDE_PX = (6, 16), (40, 64)  # lags correlated within particles, and within the film only
+_LEAST_SHADE = 0.02  # r.m.s. of shades over the level below which they are not reported
+_GREY_PX = 4  # side of the blocks the dependence on grey is fitted to
+_BLOB_PX, _LARGE_PX = 5.0, 32.0  # σ of the two Gaussians between which a missing particle lies
+_BLOB = 6.5  # robust standard deviations from which a dark place is no noise
+_NOISE_KEPT = 0.1  # share of the noise left in the output from which it is said
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +124,9 @@ def measure_residual(
         verdict = "The output is the low-dose frame itself."
     else:
         found = _find_structure(other - made, made)
-        is_white, verdict = _say(found, repeat is not None, 1 - (rms / expected) ** 2 if expected else 0.0)
+        is_white, verdict = _word_verdict(
+            found, repeat is not None, 1 - (rms / expected) ** 2 if expected else 0.0
+        )
     return Residual(
         map=rest,
         mean=mean,
@@ -199,24 +203,24 @@ class _Structure:
     missing_at: tuple[int, int] | None = None
 
 
-def _say(found: _Structure, is_repeat: bool, noise_kept: float) -> tuple[bool, str]:
-    said = []
+def _word_verdict(found: _Structure, is_repeat: bool, noise_kept: float) -> tuple[bool, str]:
+    seen = []
     if found.contrast and found.contrast.is_sure:
-        said.append(f"{found.contrast.lost:.0%} of their contrast was smoothed away")
+        seen.append(f"{found.contrast.lost:.0%} of their contrast was smoothed away")
     smoothed = found.edges is not None and found.edges.is_sure
-    if found.edges and smoothed and (is_repeat or said):
-        said.append(f"their edges are smoothed ({found.edges.lost:.0%} of the contrast there)")
+    if found.edges and smoothed and (is_repeat or seen):
+        seen.append(f"their edges are smoothed ({found.edges.lost:.0%} of the contrast there)")
     if found.missing_at is not None:
         row, col = found.missing_at
-        said.append(f"something dark at row {row}, column {col} is missing from the output")
+        seen.append(f"something dark at row {row}, column {col} is missing from the output")
     elif found.unseen:
-        said.append(f"shades of {found.unseen:.0%} of the level are missing from the output")
-    if said:
-        return False, f"The residual still shows structure of the specimen: {_join(said)}."
+        seen.append(f"shades of {found.unseen:.0%} of the level are missing from the output")
+    if seen:
+        return False, f"The residual still shows structure of the specimen: {_join(seen)}."
     if smoothed:
         return False, (
-            "The residual goes with the particles' edges: they are smoothed, or the output follows the noise "
-            "there; a second frame of the same field tells which."
+            "The residual is correlated with the particles' edges: they are smoothed, or the output follows "
+            "the noise there; a second frame of the same field shows which."
         )
     text = "Nothing but noise is left in the residual"
     if noise_kept > _NOISE_KEPT:

@@ -18,10 +18,10 @@ from napari_lowdose_tem.pairs.field import Field
 from napari_lowdose_tem.pairs.find import find_fields
 from napari_lowdose_tem.pairs.load import LoadedField, RegisteredPair, load_field
 
-_FEWEST_FIELDS = 10
-_SATURATED_SHARE = 1e-3
-_LARGEST_DISAGREEMENT = 0.02
-_DOSES_E_PER_PX = (1.0, 50.0)
+_FEWEST_FIELDS = 10  # below which a warning is given; the paper trains on 500
+_SATURATED_SHARE = 1e-3  # of pixels at the maximum from which a frame counts as saturated
+_LARGEST_DISAGREEMENT = 0.02  # of pixel sizes, relative
+_DOSES_E_PER_PX = (1.0, 50.0)  # of low-dose frames; the paper's have 5 to 10
 _BLANK_SHARE = 0.01  # of pixels that are not finite
 
 

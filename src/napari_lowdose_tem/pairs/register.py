@@ -14,15 +14,16 @@ from napari_lowdose_tem.image import F64
 
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
 
-_REACH_PX = 8
+# No study chose these numbers; tests/pairs/test_register.py bounds the errors and checks what is refused.
+_REACH_PX = 8  # searched for the shift, of frames about `_SIDE_PX` wide
 _SIDE_PX = 512  # larger frames are registered at about this size
-_FINEST_PX, _WIDEST_PX = 1.0, 20.0
+_FINEST_PX, _WIDEST_PX = 1.0, 20.0  # structure between which is matched
 _NOISE = (0.15, 0.35)  # where noise is measured [cycles/px]
-_OUTLIER = 6.0  # standard deviations
-_LARGEST_ERROR_PX = 1.0
-_LEAST_CONFIDENCE = 0.1
+_OUTLIER = 6.0  # standard deviations beyond which pixels are held down: X-rays
+_LARGEST_ERROR_PX = 1.0  # standard error accepted
+_LEAST_CONFIDENCE = 0.1  # below which the shift is not believed
 _SURE = 0.5  # confidence, and share of the contrast expected, to believe in a large shift
-_ENOUGH_CONTRAST = 10.0  # standard deviations of the noise
+_ENOUGH_CONTRAST = 10.0  # standard deviations of the noise from which a frame must be recognised
 _UNRELATED = (
     "shows nothing of the high-dose frame, although its contrast is enough to be seen at this dose; "
     "is it of another field?"
@@ -79,7 +80,7 @@ def register_frame(reference: npt.NDArray[Any], image: npt.NDArray[Any]) -> Regi
     coarser = max(1, round(min(reference.shape) / _SIDE_PX))
     if min(reference.shape) < 8 * _REACH_PX * coarser:
         return Registration()
-    known, noisy = (_fill(_coarsen(frame, coarser)) for frame in (reference, image))
+    known, noisy = (fill_gaps(coarsen(frame, coarser)) for frame in (reference, image))
     match = _Match(known, noisy)
     if not match.possible:
         return Registration()
@@ -122,12 +123,12 @@ class _Match:
         known, noisy = (frame - ndimage.gaussian_filter(frame, _WIDEST_PX) for frame in (known, noisy))
         limit = _OUTLIER * float(np.std(noisy))  # X-rays
         # the outermost pixels have no counterpart, and the border must not be seen as an edge
-        self._window = np.outer(_ramps(rows), _ramps(cols))
+        self._window = np.outer(taper(rows), taper(cols))
         self._known = fft.rfft2(known)
         self._noisy = fft.rfft2(noisy.clip(-limit, limit) * self._window)
         # in radians per px
         self._row, self._col = 2 * np.pi * fft.fftfreq(rows)[:, None], 2 * np.pi * fft.rfftfreq(cols)[None]
-        power = _noise_power(self._noisy, rows, cols)
+        power = measure_noise_power(self._noisy, rows, cols)
         self.possible = bool(np.any(known)) and bool(power.min() > 0)
         smooth = np.exp(-(_FINEST_PX**2) * (self._row**2 + self._col**2))
         self._weight = smooth / power if self.possible else power
@@ -177,7 +178,7 @@ class _Match:
         return float(np.sum((x * y.conj()).real * self._weight * self._twice))
 
 
-def _noise_power(spectrum: Complex, rows: int, cols: int) -> F64:
+def measure_noise_power(spectrum: Complex, rows: int, cols: int) -> F64:
     """Power of the noise: white, and streaks along rows or columns, seen where objects have hardly any."""
     power = np.abs(spectrum) ** 2
     row, col = np.abs(fft.fftfreq(rows)), fft.rfftfreq(cols)
@@ -187,13 +188,14 @@ def _noise_power(spectrum: Complex, rows: int, cols: int) -> F64:
     return np.asarray(white + np.maximum(streaks, 0))
 
 
-def _ramps(n: int) -> F64:
+def taper(n: int) -> F64:
     """Give a window that is 0 for the reach of the search at both ends."""
     inside = np.minimum(np.arange(n), np.arange(n)[::-1]) - _REACH_PX + 1
     return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.clip(inside / _REACH_PX, 0, 1)))
 
 
-def _coarsen(frame: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+def coarsen(frame: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    """Average over factor × factor pixels; what does not fill such a block is left out."""
     if factor == 1:
         return frame
     rows, cols = (n // factor for n in frame.shape)
@@ -201,7 +203,8 @@ def _coarsen(frame: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     return np.asarray(blocks.mean((1, 3), dtype=np.float64))
 
 
-def _fill(frame: npt.NDArray[Any]) -> F64:
+def fill_gaps(frame: npt.NDArray[Any]) -> F64:
+    """Give pixels that are not finite the mean of the others."""
     pixels = np.asarray(frame, np.float64)
     finite = np.isfinite(pixels)
     return np.where(finite, pixels, pixels[finite].mean() if finite.any() else 0.0)

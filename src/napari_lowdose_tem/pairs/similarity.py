@@ -11,28 +11,23 @@ import numpy.typing as npt
 from scipy import fft, ndimage
 
 from napari_lowdose_tem.image import F64
-from napari_lowdose_tem.pairs.register import (
-    Complex,
-    _coarsen,
-    _fill,
-    _noise_power,
-    _ramps,
-)
+from napari_lowdose_tem.pairs.register import Complex, coarsen, fill_gaps, measure_noise_power, taper
 
 LARGEST_ROTATION_DEG = 6.0
 LARGEST_SCALE = 1.06
 """Bounds of the search; magnifications down to its inverse."""
 
+# No study chose these numbers; tests/pairs/test_similarity.py bounds the errors and checks what is refused.
 _SIDE_PX, _SEARCH_SIDE_PX = 512, 128  # what frames are reduced to, at least, to be fitted and searched
+_LEAST_PX = 64  # side from which frames are registered
 _REACH = 1 / 8  # of the side, searched for the shift
-_STEP_DEG, _STEP_SCALE = 1.0, 0.012
-_FINEST_PX, _WIDEST_PX = 0.7, 20.0  # of frames of 512 px
-_OUTLIER = 6.0  # standard deviations
-_LEAST_CONFIDENCE = 0.8
-_LARGEST_ERROR_PX, _LARGEST_ERROR_DEG, _LARGEST_ERROR_SCALE = 0.75, 0.4, 0.006
-_ROUNDS = 8
-_STARTS = 3
-_LEAST_PX = 64
+_STEP_DEG, _STEP_SCALE = 1.0, 0.012  # of the search: about a pixel at the rim of 128 px
+_STARTS = 3  # best places of the search that a fit starts from
+_ROUNDS = 8  # of Gauss–Newton, at most
+_FINEST_PX, _WIDEST_PX = 0.7, 20.0  # structure between which is matched, in frames of 512 px
+_OUTLIER = 6.0  # standard deviations beyond which pixels are held down: X-rays
+_LEAST_CONFIDENCE = 0.8  # stricter than `register`: four unknowns match noise more easily than two
+_LARGEST_ERROR_PX, _LARGEST_ERROR_DEG, _LARGEST_ERROR_SCALE = 0.75, 0.4, 0.006  # standard errors accepted
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ class Similarity:
         shift = (self.shift_px[0] * finer, self.shift_px[1] * finer)
         finite = np.isfinite(pixels)
         matrix, offset = _invert(pixels.shape, shift, math.radians(self.rotation_deg), self.scale)
-        moved = ndimage.affine_transform(_fill(pixels), matrix, offset, order=3, mode="mirror")
+        moved = ndimage.affine_transform(fill_gaps(pixels), matrix, offset, order=3, mode="mirror")
         known = ndimage.affine_transform(finite.astype(np.float32), matrix, offset, order=1, mode="constant")
         return np.where(known > 1 - 1e-3, moved, np.nan).astype(np.float32)
 
@@ -121,9 +116,9 @@ def register_similarity(
     if min(rows, cols) < _LEAST_PX:
         return Similarity(refused=f"is {min(rows, cols)} px wide; registration needs {_LEAST_PX} px")
     coarser = max(1, min(rows, cols) // _SIDE_PX)
-    known, noisy = (_fill(_coarsen(f, coarser)) for f in (reference, frame))
+    known, noisy = (fill_gaps(coarsen(f, coarser)) for f in (reference, frame))
     more = max(1, min(known.shape) // _SEARCH_SIDE_PX)
-    coarse = _Fitter(_coarsen(known, more), _coarsen(noisy, more), more)
+    coarse = _Fitter(coarsen(known, more), coarsen(noisy, more), more)
     if not coarse.possible:
         return Similarity(refused="has no contrast to be registered by")
     free = np.array([True, True, rotation, scale])
@@ -193,10 +188,10 @@ class _Fitter:
         widest = max(_WIDEST_PX / coarseness, 4.0)
         known, noisy = (frame - ndimage.gaussian_filter(frame, widest) for frame in (known, noisy))
         limit = _OUTLIER * float(np.std(noisy))
-        self._window = np.outer(_ramps(rows), _ramps(cols))
+        self._window = np.outer(taper(rows), taper(cols))
         self._noisy = fft.rfft2(noisy.clip(-limit, limit) * self._window)
         row, col = 2 * np.pi * fft.fftfreq(rows)[:, None], 2 * np.pi * fft.rfftfreq(cols)[None]
-        power = _noise_power(self._noisy, rows, cols)
+        power = measure_noise_power(self._noisy, rows, cols)
         self.possible = bool(np.any(known)) and bool(power.min() > 0)
         finest = _FINEST_PX / coarseness
         self._weight = np.exp(-(finest**2) * (row**2 + col**2)) / (power if self.possible else 1.0)

@@ -1,4 +1,4 @@
-"""Find particles by one fixed rule, and tell which of them are real.
+"""Find particles by one fixed rule.
 
 The rule: the frame is divided by its background (the third quartile of what lies around, as a smooth field),
 and dark blobs are the maxima over place and size of the scale-normalised Laplacian of Gaussian (Lindeberg
@@ -12,9 +12,8 @@ and an enhancement draws some of them like particles. Nothing is tuned per frame
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,23 +21,26 @@ from scipy import fft, ndimage
 
 from napari_lowdose_tem.image import F32
 
+# What `studies/reliability.py` measures with these numbers is in docs/reliability.md.
 LEAST_DEPTH = 0.05
-"""Depth 1 − T from which on a blob is a particle."""
+"""Depth 1 − T from which a blob is a particle; SiC and alumina, the faintest materials, reach about 0.1."""
 
 LEAST_SIGNIFICANCE = 4.0
-"""Standard deviations of the noise from which on the counts support a particle: 0.02 in a bare frame."""
+"""Standard deviations of the noise from which the counts support a particle.
 
-_DIAMETER_NM = (20.0, 250.0)
-_DIAMETER_PX = (4.0, 80.0)  # of images without calibration; the lower bound holds for all
+Chosen on bare films, other ones than those of docs/reliability.md: 0.02 particles are then invented a frame.
+"""
+
+_DIAMETER_NM = (20.0, 250.0)  # sought; the simulated materials have 30 to 220 nm
+_DIAMETER_PX = (4.0, 80.0)  # the same without calibration; the lower bound holds for all
 _LEAST_SCATTERS = 4.0  # robust standard deviations of the response at one size
-_MOST_ELONGATED = 4.0  # ratio of the curvatures of the response
-_SCALE_STEP = 2 ** (1 / 3)
+_MOST_ELONGATED = 4.0  # ratio of the curvatures of the response along its axes: 1 for a disc, more for a rim
+_SCALE_STEP = 2 ** (1 / 3)  # from one size to the next
 # A sphere of T_min 0.6 answers most at σ = 0.31 of its diameter, with 0.65 of its depth.
 _SIGMA_PER_DIAMETER = 0.31
 _RESPONSE_PER_DEPTH = 0.65
 _CLOSEST = 0.4  # of the sum of two radii; what lies nearer is one particle seen at two sizes
-_TOLERANCE_PX = 1.0
-_BLOCK_PX = 8
+_BLOCK_PX = 8  # side of the blocks whose means make the background
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,6 @@ class Detection:
     diameter_px: float
     depth: float
     significance: float | None = None
-
-
-@dataclass(frozen=True)
-class Match:
-    """Detections and true particles told apart.
-
-    `hits` and `invented` are detections, `missed` are true particles.
-    """
-
-    hits: tuple[Detection, ...]
-    missed: tuple[Detection, ...]
-    invented: tuple[Detection, ...]
 
 
 def find_particles(
@@ -145,65 +135,6 @@ def divide_by_background(image: npt.ArrayLike) -> F32:
     transmission = np.ones_like(pixels)
     np.divide(pixels, background, out=transmission, where=finite & (background > 0))
     return transmission
-
-
-def read_truth(particles: Iterable[Mapping[str, Any]], pixel_size_nm: float) -> list[Detection]:
-    """Turn the simulator's list of particles into detections on a grid [nm/px]."""
-    return [
-        Detection(p["row_px"], p["col_px"], p["diameter_nm"] / pixel_size_nm, 1 - p["t_center"])
-        for p in particles
-    ]
-
-
-def match_particles(
-    found: Sequence[Detection],
-    truth: Sequence[Detection],
-    shape: tuple[int, int],
-    least_depth: float = LEAST_DEPTH,
-) -> Match:
-    """Tell hits, missed and invented particles apart.
-
-    A detection and a true particle belong together when the centre of one lies within the disc of the other,
-    give or take a pixel; in a cluster several detections may share a particle and the reverse. A detection
-    that belongs to none is invented. A true particle that belongs to none is missed, if it can be asked for:
-    its centre lies in the frame and it is `least_depth` deep.
-
-    Parameters
-    ----------
-    found
-        As `find_particles` returns them.
-    truth
-        Of the simulator (`read_truth`), or found in a high-dose frame by the same rule.
-    shape
-        Of the frame (rows, columns) [px].
-    least_depth
-        Depth from which on a true particle can be missed.
-    """
-    together = _belong(found, truth)
-    real: list[bool] = np.asarray(together.any(1)).tolist()
-    seen: list[bool] = np.asarray(together.any(0)).tolist()
-    missed = tuple(
-        particle
-        for particle, is_seen in zip(truth, seen, strict=True)
-        if not is_seen
-        and particle.depth >= least_depth
-        and 0 <= particle.row_px <= shape[0] - 1
-        and 0 <= particle.col_px <= shape[1] - 1
-    )
-    return Match(
-        hits=tuple(d for d, yes in zip(found, real, strict=True) if yes),
-        missed=missed,
-        invented=tuple(d for d, yes in zip(found, real, strict=True) if not yes),
-    )
-
-
-def _belong(found: Sequence[Detection], truth: Sequence[Detection]) -> npt.NDArray[np.bool_]:
-    a, b = (
-        np.array([(d.row_px, d.col_px, d.diameter_px / 2) for d in entries]).reshape(-1, 3)
-        for entries in (found, truth)
-    )
-    distance = np.hypot(a[:, None, 0] - b[None, :, 0], a[:, None, 1] - b[None, :, 1])
-    return np.asarray(distance <= np.maximum(a[:, None, 2], b[None, :, 2]) + _TOLERANCE_PX)
 
 
 def _block_mean(pixels: F32, side: int) -> F32:
