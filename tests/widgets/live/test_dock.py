@@ -127,7 +127,7 @@ def test_saving_every_frame_ends_with_the_last_and_goes_on(here, qtbot, control,
     control.choose_path(str(file))
     control.choose_output(tmp_path / "out.ome.zarr")
     assert control.state.save_all
-    for expected in ("5 received; 99 % within", "0 received · 0 enhanced"):
+    for expected in ("5 received; 99 % within", "0 received\n0 enhanced"):
         control.start()
         wait_ended(qtbot, control)
         assert not control.state.is_error, control.state.message
@@ -351,7 +351,7 @@ def test_texts():
         arrived=1204, enhanced=640, dropped=564, frames_per_s=24.8, latency_ms_p50=38.2, latency_ms_p99=12_345
     )
     assert describe_rate(step) == "25 frames/s · median latency 38 ms"
-    assert describe_counts(step, False) == "1,204 received; 99 % within 12 s · 640 enhanced · 564 dropped"
+    assert describe_counts(step, False) == "1,204 received; 99 % within 12 s\n640 enhanced · 564 dropped"
     assert describe_rate(LiveStep()) == ""
     assert [describe_ms(value) for value in (61.4, 1480, 9994, 9996)] == ["61 ms", "1.48 s", "9.99 s", "10 s"]
     skipped = Skipped("a.txt", "no frame"), Skipped("b.tif", "cut short")

@@ -56,7 +56,7 @@ class LiveDock(Dock[LiveControl]):
         self.average_box = _number_box(0, 3600, decimals=2, suffix=" s")
         self.average_box.setSingleStep(0.1)
         self.average_box.setSpecialValueText("off")
-        self.loop_box, self.grid_box = QCheckBox("loop"), QCheckBox("Raw and enhanced side by side")
+        self.loop_box, self.grid_box = QCheckBox("Loop"), QCheckBox("Raw and enhanced side by side")
         self.run_button = QPushButton()
         self.rate_label, self.count_label, self.message_label = QLabel(), QLabel(), QLabel()
         for label in (self.rate_label, self.count_label, self.message_label):

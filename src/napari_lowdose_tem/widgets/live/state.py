@@ -72,15 +72,15 @@ def describe_rate(step: LiveStep) -> str:
 
 
 def describe_counts(step: LiveStep, save_all: bool) -> str:
-    """Return `1,204 received; 99 % within 61 ms · 640 enhanced · 564 dropped · 640 saved`."""
-    parts = [f"{step.arrived:,} received"]
+    """Return `1,204 received; 99 % within 61 ms` and `640 enhanced · 564 dropped · 640 saved` below."""
+    received = f"{step.arrived:,} received"
     if step.enhanced and math.isfinite(step.latency_ms_p99):
-        parts[0] += f"; 99 % within {describe_ms(step.latency_ms_p99)}"
-    parts.append(f"{step.enhanced:,} enhanced")
+        received += f"; 99 % within {describe_ms(step.latency_ms_p99)}"
+    parts = [f"{step.enhanced:,} enhanced"]
     parts.append(f"{step.waiting:,} waiting" if save_all else f"{step.dropped:,} dropped")
     if step.saved:
         parts.append(f"{step.saved:,} saved")
-    return " · ".join(parts)
+    return f"{received}\n{' · '.join(parts)}"
 
 
 def describe_ms(value: float) -> str:

@@ -32,6 +32,10 @@ class Note(QLabel):
         self._faint.setOpacity(_FAINT)
         self.setGraphicsEffect(self._faint)
 
+    def sizeHint(self) -> QSize:
+        """Ask for one line; what a longer text needs follows from the width."""
+        return QSize(super().sizeHint().width(), self.fontMetrics().height())
+
     def show_text(self, text: str, is_error: bool = False) -> None:
         """Show a text, red for errors."""
         self._faint.setEnabled(not is_error)

@@ -12,7 +12,7 @@ from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES, TrainConfi
 from napari_lowdose_tem.widgets.contributions import open_enhance
 from napari_lowdose_tem.widgets.shared.devices import TRAINING_DEVICES, preferred_device
 from napari_lowdose_tem.widgets.shared.layers import viewer_itself
-from napari_lowdose_tem.widgets.shared.models import ModelList, describe_model
+from napari_lowdose_tem.widgets.shared.models import ModelList, describe_model, recipe_label
 from napari_lowdose_tem.widgets.shared.settings import read_settings
 from napari_lowdose_tem.widgets.shared.worker import error_line
 from napari_lowdose_tem.widgets.train import run, saved
@@ -183,7 +183,9 @@ class TrainControl:
         )
         start = f"from {dict(state.models)[state.start]}" if state.start else "from scratch"
         budget = describe_budget(recipe, config.minutes)
-        self._begin(config, f"{describe_data(state.data)} · {start} · recipe {state.recipe} · {budget}")
+        self._begin(
+            config, f"{describe_data(state.data)} · {start} · recipe {recipe_label(state.recipe)} · {budget}"
+        )
 
     def resume(self) -> None:
         """Continue the stopped training chosen, exactly where it was."""

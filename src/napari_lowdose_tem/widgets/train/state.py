@@ -162,7 +162,7 @@ def describe_budget(recipe: Recipe, minutes: float | None) -> str:
 
 def describe_data(data: str) -> str:
     """Name of a data source."""
-    return SIMULATED if data == SIMULATOR else Path(data).name or data
+    return "simulated specimens" if data == SIMULATOR else Path(data).name or data
 
 
 def describe_progress(progress: TrainProgress) -> str:
