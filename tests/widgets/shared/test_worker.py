@@ -162,3 +162,46 @@ def test_napari_can_stop_jobs_when_it_closes(qtbot):
     WorkerBase.await_workers(5000)
     assert steps.closed_in is not None
     qtbot.waitUntil(lambda: "cancelled" in names(seen))
+
+
+def count():
+    yield from range(1000)
+
+
+def test_a_job_waits_while_paused_and_loses_nothing(qtbot):
+    job, seen = Job(count), []
+    job.progress.connect(seen.append)
+    job.progress.connect(lambda number: job.pause() if number == 3 else None)
+    job.start()
+    qtbot.waitUntil(lambda: job.is_paused)
+    qtbot.wait(100)
+    held = len(seen)
+    qtbot.wait(150)
+    assert len(seen) == held < 1000
+    with qtbot.waitSignal(job.finished):
+        job.go_on()
+    assert not job.is_paused
+    assert seen == list(range(1000))
+
+
+def test_a_paused_job_can_be_cancelled(qtbot):
+    job = Job(count)
+    job.start()
+    job.pause()
+    with qtbot.waitSignal(job.cancelled):
+        job.cancel()
+
+
+def test_a_cancelled_job_tells_what_failed_on_the_way_out(qtbot):
+    def steps():
+        try:
+            yield from count()
+        except GeneratorExit:
+            raise OSError("the disk is full") from None
+
+    job = Job(steps)
+    with qtbot.waitSignal(job.progress):
+        job.start()
+    with qtbot.waitSignal(job.cancelled):
+        job.cancel()
+    assert str(job.error) == "the disk is full"
