@@ -60,14 +60,13 @@ def _write_head(n: Mapping[str, Any]) -> Iterator[str]:
         yield f"The frames are those of `{n['data']}`, as recorded."
         return
     yield write_paragraph(
-        """**The specimens here are not the paper's.** Its frames are not at hand where this was made, so all
-        frames are simulated: spheres and crystals in chains and clusters, of the paper's materials, sizes
-        and contrasts, seen by a camera model fitted to two of the authors' low-dose frames, in the paper's
-        numbers, sizes and doses. The models that come with the program have learnt on specimens of the same
-        simulator (other ones), which makes these sets easier for them than recorded ones. The paper's rows
-        are a yardstick, no contest. On the authors' data set
-        ([10.5281/zenodo.7024737](https://doi.org/10.5281/zenodo.7024737)) the same report is made by adding
-        `--data FOLDER`."""
+        """**The specimens here are not the paper's.** The authors' frames were not available, so all frames
+        are simulated: spheres and crystals in chains and clusters, with the paper's materials, sizes and
+        contrasts, recorded by a camera model fitted to two of the authors' low-dose frames, in the paper's
+        numbers, frame sizes and doses. The models that come with the program were trained on other specimens
+        of the same simulator, which makes these sets easier for them than recorded ones. The paper's rows
+        are given for orientation; this is no contest. For the authors' data set
+        ([10.5281/zenodo.7024737](https://doi.org/10.5281/zenodo.7024737)), add `--data FOLDER`."""
     )
     if n["quick"]:
         yield "Made with `--quick`: one small field of each material. Do not quote these numbers."
@@ -81,9 +80,9 @@ def _write_fig2(n: Mapping[str, Any]) -> Iterator[str]:
         yield write_paragraph(
             """The recipe `paper` (U-Net with a ResNet-18 encoder, L1, Adam, 1e-4, flips) on a reduced set: 50
             simulated pairs of 128², validated on 10 of other fields. The paper trains on 1,000 pairs of
-            512² and starts from ImageNet weights, this training from random ones. It takes the better part
-            of an hour, so the log that comes with the program is drawn, and the command above does not
-            train again; this does, and Ctrl-C ends it:"""
+            512² and starts from ImageNet weights; this training starts from random ones. It takes almost an
+            hour, so the command above draws the log that comes with the program. To train again (Ctrl-C
+            stops):"""
         )
         yield "<!-- takes: an hour -->\n```sh\n" + "\n".join(COMMANDS) + "\n```"
     else:
@@ -94,10 +93,10 @@ def _write_fig2(n: Mapping[str, Any]) -> Iterator[str]:
     here = f"the validation loss is lowest at epoch {fig['best_epoch']} of {fig['epochs']}"
     if parting:
         here += f" and stays above the training loss from epoch {parting} on"
-        here += ": fewer images are learnt by heart sooner" if fig["stored"] else ""
+        here += ": fewer images are memorised sooner" if fig["stored"] else ""
     yield write_paragraph(
-        f"""Paper: both losses fall up to about epoch {paper["steady_after"]}; then the training loss goes on
-        falling and the validation loss does not, and rises slightly beyond epoch 1,000; the weights of epoch
+        f"""Paper: both losses fall up to about epoch {paper["steady_after"]}; then only the training loss
+        goes on falling, and the validation loss rises slightly beyond epoch 1,000; the weights of epoch
         {paper["used"]} are used. Here: {here}."""
     )
 
@@ -128,8 +127,8 @@ def _write_table1(n: Mapping[str, Any]) -> Iterator[str]:
     )
     if simulated:
         yield write_paragraph(
-            """Two low-dose images a field. No training set is made here: `default` has learnt on specimens
-            drawn anew at every step (see the model card). `lowdose-tem simulate --preset
+            """Two low-dose images a field. No training set is made here: `default` was trained on
+            specimens drawn anew at every step (see the model card). `lowdose-tem simulate --preset
             paper --part training` writes one in the paper's numbers."""
         )
 
@@ -178,9 +177,9 @@ def _write_table2(n: Mapping[str, Any]) -> Iterator[str]:
     yield write_paragraph(
         """MAE; PSNR [dB], mean ± standard deviation over images; SSIM after the fit; particles missed and
         invented a frame. The HDE is scaled to 0…1 by its extremes. *Output*: its mean brought to the HDE's,
-        which is what the paper's numbers come closest to: its network gives images on the HDE's scale, not
-        stretched by themselves (its Fig. 5d ends at 0.15 and 0.8). *Stretched*: by the output's own
-        extremes, where two pixels decide about all others. *Fitted*: by a least-squares line."""
+        which is closest to what the paper reports: its network gives images on the HDE's scale, not
+        stretched to 0…1 (its Fig. 5d spans 0.15 to 0.8). *Stretched*: by the output's own
+        extremes, so that two pixels set the scale. *Fitted*: by a least-squares line."""
     )
     yield describe_worse_scores(ours, paper)
 
@@ -196,14 +195,13 @@ def _write_fig4(n: Mapping[str, Any]) -> Iterator[str]:
         yield write_paragraph(
             f"""A simulated specimen after the paper's: nine silicate particles in region I, three in region
             II, one alone on A–B and a close pair on C–D, at 4 nm/px. Of {n["repeats"]["draws"]} low-dose
-            exposures of it this is the one in the middle by the L1 of its output. Each image has its own
-            greys, the insets those of their image."""
+            exposures of it, this is the one whose output has the median L1. Each image has its own grey
+            scale, shared by its insets."""
         )
     else:
         yield write_paragraph(
-            f"""{e["name"]}: the first field of that set. A–B crosses the particle that lies most apart, C–D
-            the closest two that do not touch, as far as there are such; the paper's own lines are not
-            published."""
+            f"""{e["name"]}: the first field of that set. A–B crosses the most isolated particle, C–D the
+            closest two that do not touch, where there are such; the paper's own lines are not published."""
         )
     unit = "e⁻/px" if e["unit"] == "e-" else "counts"
     rows = [
@@ -246,7 +244,7 @@ def _write_fig5(n: Mapping[str, Any]) -> Iterator[str]:
     yield write_table(["", "paper", "here"], rows)
     yield write_paragraph(
         """HDE and LDE are scaled by their own extremes; the output by the HDE's, its mean brought to the
-        HDE's. Of each peak its position is given, and the dotted lines mark it."""
+        HDE's. The positions of the peaks are given; dotted lines mark them."""
     )
 
 
@@ -255,11 +253,11 @@ def _write_lines(n: Mapping[str, Any]) -> Iterator[str]:
     unit = lines["unit"]
     for line, figure, what in (
         ("A–B", 6, "diameter and edge width of one particle"),
-        ("C–D", 7, "two particles told apart"),
+        ("C–D", 7, "two particles resolved"),
     ):
         yield f"## Fig. {figure}: {what}"
         if line not in lines:
-            yield f"The field holds no particles for the line {line}: none lies apart enough."
+            yield f"The field holds no particles for the line {line}: none is isolated enough."
             continue
         yield show_image(n, f"fig{figure}", f"Profiles along {line} on high dose, low dose and output")
         yield write_table(*_tabulate_line(n, line, unit))
@@ -269,9 +267,9 @@ def _write_lines(n: Mapping[str, Any]) -> Iterator[str]:
                 of the depth), `paper` the paper's (an ellipse through the points near the centre, circles
                 in the figure; D ends at the first crossing with the background, the dotted line). *LDE,
                 counts*: a sphere fitted to the electrons of the low-dose frame itself. ± is the standard
-                error the fit states. What the paper calls edge width is D − d. The ellipse is biased for
-                dark spheres. *Refused* means that the noise allows no
-                number; the paper's fit knows no such verdict."""
+                error given by the fit. What the paper calls edge width is D − d. The ellipse is biased for
+                dark spheres. *Refused* means that the noise is too high for a measurement; the paper's fit
+                never refuses."""
             )
             yield describe_size_change(lines[line], n["published"]["lines"])
             continue
@@ -304,10 +302,10 @@ def _of_paper(row: Mapping[str, float], name: str) -> float | None:
 
 def _write_repeats(repeats: Mapping[str, Any], unit: str) -> Iterator[str]:
     draws, (low, middle, high) = repeats["draws"], repeats["l1"]
-    yield "### One exposure is luck"
+    yield "### Many exposures of one field"
     yield write_paragraph(
-        f"""The numbers above are of one low-dose exposure, as the paper's are. Of the same field exposed
-        {draws} times the outputs differ from the truth by L1 = {low:.4f} to {high:.4f} (the one shown:
+        f"""The numbers above are of one low-dose exposure, as in the paper. For {draws} exposures of the
+        same field, the outputs differ from the truth by L1 = {low:.4f} to {high:.4f} (the one shown:
         {middle:.4f}), and `full` measures on them:"""
     )
     head = [
@@ -315,7 +313,7 @@ def _write_repeats(repeats: Mapping[str, Any], unit: str) -> Iterator[str]:
         "measured",
         f"mean error [{unit}]",
         "its SD",
-        "error it states, median",
+        "standard error of the fit, median",
         "truth within 1.96 of it",
     ]
     rows = []
@@ -362,19 +360,18 @@ def _write_table3(n: Mapping[str, Any]) -> Iterator[str]:
     yield write_paragraph(
         f"""Milliseconds, mean ± standard deviation over {frames} frames of {shape[0]} × {shape[1]} px, one at
         a time (100 in the paper). *With transfers* goes from counts in memory to counts in memory, scaling
-        included. Other programs lengthen all but the processor time, the sum over the threads of a CPU. No
-        two runs agree in timings."""
+        included. Other programs running lengthen all but the processor time, which is summed over the
+        threads of a CPU. Timings vary from run to run."""
     )
 
 
 def _write_again(n: Mapping[str, Any]) -> Iterator[str]:
-    yield "## Made again"
+    yield "## Repeating it"
     yield write_paragraph(
-        f"""All that is random is seeded, and a finished part is kept while its inputs are unchanged
-        (`--again` makes all of them anew). All but Table 3 is computed in float32, and the same machine gives
-        the same numbers. Another processor sums in another order, which moves outputs a little; a test makes
-        the `--quick` report and allows for that: {describe_tolerances()} Timings are left out of the
-        comparison."""
+        f"""Everything random is seeded, and a finished part is kept while its inputs are unchanged
+        (`--again` makes all parts anew). All but Table 3 is computed in float32, and the same machine gives
+        the same numbers. Other processors sum in another order, which changes outputs slightly; a test makes
+        the `--quick` report and allows for that: {describe_tolerances()} Timings are not compared."""
     )
     versions = ", ".join(f"{name} {value}" for name, value in n["versions"].items())
     yield f"Made with {versions}."

@@ -1,4 +1,4 @@
-"""Where the numbers fall short of the paper's, said plainly."""
+"""Where the numbers fall short of the paper's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = {"mae": "the output", "stretched_mae": "the stretched output", "affine_
 
 
 def describe_worse_scores(ours: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
-    """Say plainly where a number is worse than the paper's."""
+    """Name the numbers that are worse than the paper's."""
     said = []
     for key, kind in _KINDS.items():
         for measure, sign in (("mae", 1), ("psnr", -1)):
@@ -32,7 +32,7 @@ def describe_worse_scores(ours: Mapping[str, Any], paper: Mapping[str, Any]) -> 
 
 
 def describe_size_change(entries: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
-    """Say by how much diameter and edge width differ between high dose and output."""
+    """Describe how diameter and edge width differ between high dose and output."""
     said = []
     for way in ("full", "paper"):
         hde, output = entries[f"HDE, {way}"], entries[f"output, {way}"]
@@ -53,13 +53,13 @@ def describe_size_change(entries: Mapping[str, Any], paper: Mapping[str, Any]) -
 
 
 def describe_resolution(entries: Mapping[str, Any]) -> str:
-    """Say on which images two particles are told apart, plainly where the paper does and this does not."""
-    verdicts = {column: entries[column] for column in COLUMNS if column in entries}
-    said = [f"{column}: {_NAMED[entry['resolved']]}" for column, entry in verdicts.items()]
-    text = f"""The particles are told apart where (d₁ + d₂)/2 < l. Paper: on the HDE and on the output, where
+    """List the images on which two particles are resolved, and say where the paper's output does better."""
+    resolved = {column: entries[column] for column in COLUMNS if column in entries}
+    said = [f"{column}: {_NAMED[entry['resolved']]}" for column, entry in resolved.items()]
+    text = f"""The particles are resolved where (d₁ + d₂)/2 < l. Paper: on the HDE and on the output, where
         the larger of the two changes sides. Here: {"; ".join(said)}."""
-    if not any(entry["resolved"] for column, entry in verdicts.items() if column.startswith("output")):
-        text += " **Worse than the paper's:** this output does not tell the two apart."
+    if not any(entry["resolved"] for column, entry in resolved.items() if column.startswith("output")):
+        text += " **Worse than the paper's:** this output does not resolve the two."
     return write_paragraph(text)
 
 

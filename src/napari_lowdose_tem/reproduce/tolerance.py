@@ -69,7 +69,7 @@ def _kept(numbers: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_tolerances() -> str:
-    """Say in words how far numbers may differ."""
+    """Describe in words how far numbers may differ."""
     parts = []
     for rule in TOLERANCES:
         if rule.what:
