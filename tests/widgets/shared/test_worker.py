@@ -29,9 +29,6 @@ class Steps:
 def record(job):
     seen = []
 
-    def on_gui():
-        return threading.current_thread() is threading.main_thread()
-
     for name in ("started", "progress", "finished", "errored", "cancelled"):
         getattr(job, name).connect(
             lambda *a, name=name: seen.append(

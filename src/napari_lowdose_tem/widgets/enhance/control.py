@@ -13,7 +13,7 @@ from napari_lowdose_tem.widgets.enhance.stack_output import StackOutput
 from napari_lowdose_tem.widgets.enhance.state import EnhanceState, describe_image
 from napari_lowdose_tem.widgets.shared import layers
 from napari_lowdose_tem.widgets.shared.devices import DEVICES, describe_device, preferred_device
-from napari_lowdose_tem.widgets.shared.models import NO_MODEL, ModelList, describe_model, engine_options
+from napari_lowdose_tem.widgets.shared.models import ModelList, engine_options
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class EnhanceControl:
         ]
         for event, slot in self._connected:
             event.connect(slot)
-        self.reload_models()
+        self._models.choose_default(self.state)
         self._on_active()
         self._show_layers()
 
@@ -77,31 +77,14 @@ class EnhanceControl:
 
     def choose_model(self, path: str) -> None:
         """Take a model of the list or any model file."""
-        try:
-            self._models.add(path)
-        except (ValueError, OSError) as error:
-            self.state.report(error_line(error), is_error=True)
-            return
-        self.state.models = self._models.choices
-        self.state.model = path
-        self.state.model_text = describe_model(self._models[path])
-        self.state.report("")
-        self._update_preview()
+        if self._models.choose(path, self.state):
+            self._update_preview()
 
     def choose_device(self, device: str) -> None:
         """Take another processor."""
         self.state.device = device
         self.state.device_text = ""
         self._update_preview()
-
-    def reload_models(self) -> None:
-        """List the models again: those bundled and those in the user's folder."""
-        self._models.reload()
-        self.state.models = self._models.choices
-        if self._models.default:
-            self.choose_model(self._models.default)
-        else:
-            self.state.model_text = NO_MODEL
 
     def set_preview(self, on: bool) -> None:
         """Show the current frame enhanced, or stop doing so."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.shared.state import DockState
+from napari_lowdose_tem.widgets.shared.state import ModelState
 
 
 @dataclass
-class EnhanceState(DockState):
+class EnhanceState(ModelState):
     """State of the dock, changed by its control only.
 
     `source_ok` and `source_text` say what the chosen layer is, or why it cannot be enhanced; `output` None is
@@ -22,11 +22,6 @@ class EnhanceState(DockState):
     source_ok: bool = False
     source_text: str = "Open an image or select an image layer."
     is_stack: bool = False
-    models: tuple[tuple[str, str], ...] = ()
-    model: str = ""
-    model_text: str = ""
-    device: str = "auto"
-    device_text: str = ""
     preview: bool = False
     preview_text: str = ""
     output: Path | None = None

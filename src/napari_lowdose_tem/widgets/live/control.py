@@ -21,7 +21,7 @@ from napari_lowdose_tem.widgets.live.state import (
 from napari_lowdose_tem.widgets.shared import layers
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.devices import DEVICES, describe_device, preferred_device
-from napari_lowdose_tem.widgets.shared.models import NO_MODEL, ModelList, describe_model, engine_options
+from napari_lowdose_tem.widgets.shared.models import ModelList, engine_options
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class LiveControl:
         for event in self._connected:
             event.connect(self._show_layers)
         events.removed.connect(self._free_memory)
-        self.reload_models()
+        self._models.choose_default(self.state)
         self._show_layers()
 
     def close(self) -> None:
@@ -132,24 +132,8 @@ class LiveControl:
 
     def choose_model(self, path: str) -> None:
         """Take a model of the list or any model file."""
-        try:
-            self._models.add(path)
-        except (ValueError, OSError) as error:
-            self.state.report(error_line(error), is_error=True)
-            return
-        self.state.models = self._models.choices
-        self.state.model = path
-        self.state.model_text = describe_model(self._models[path])
-        self._on_choice()
-
-    def reload_models(self) -> None:
-        """List the models again: those bundled and those in the user's folder."""
-        self._models.reload()
-        self.state.models = self._models.choices
-        if self._models.default:
-            self.choose_model(self._models.default)
-        else:
-            self.state.model_text = NO_MODEL
+        if self._models.choose(path, self.state):
+            self._show_source()
 
     def choose_output(self, path: Path | None) -> None:
         """Save what is enhanced to an OME-Zarr or a folder of TIFF files, or nothing."""

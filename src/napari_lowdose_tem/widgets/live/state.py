@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_lowdose_tem.widgets.shared.state import DockState
+from napari_lowdose_tem.widgets.shared.state import ModelState
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.live import LiveStep, Skipped
@@ -25,7 +25,7 @@ AVERAGED = {"enhanced": "of enhanced frames", "raw": "of raw frames"}
 
 
 @dataclass
-class LiveState(DockState):
+class LiveState(ModelState):
     """State of the dock, changed by its control only.
 
     `source_text` says what is missing before it can start; `output` None saves nothing; `rate_text`,
@@ -40,11 +40,6 @@ class LiveState(DockState):
     loop: bool = True
     source_ok: bool = False
     source_text: str = ""
-    models: tuple[tuple[str, str], ...] = ()
-    model: str = ""
-    model_text: str = ""
-    device: str = "auto"
-    device_text: str = ""
     save_all: bool = False
     average_s: float = 0.0
     average_of: str = "enhanced"

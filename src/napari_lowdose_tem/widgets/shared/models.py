@@ -7,8 +7,9 @@ from pathlib import Path
 from napari_lowdose_tem.engine.options import EngineOptions
 from napari_lowdose_tem.network.model_file import DEFAULT_MODEL, ModelFile, find_model, list_models
 from napari_lowdose_tem.widgets.shared.settings import read_settings
+from napari_lowdose_tem.widgets.shared.state import ModelState
+from napari_lowdose_tem.widgets.shared.worker import error_line
 
-NO_MODEL = "No model is installed. Choose a model file."
 _TRAINED = "rained on simulated particles (Ni, FeNi, SiC, silicate, alumina)"
 _BUNDLED = {
     "default": ("Default", f"T{_TRAINED}"),
@@ -53,6 +54,26 @@ class ModelList:
         """List a model file from anywhere; raises ValueError or OSError where it cannot be read."""
         if path not in self._files:
             self._files[path] = find_model(path)
+
+    def choose(self, path: str, state: ModelState) -> bool:
+        """Make a model the one of a dock; return False, with the reason in the state, where it cannot be."""
+        try:
+            self.add(path)
+        except (ValueError, OSError) as error:
+            state.report(error_line(error), is_error=True)
+            return False
+        state.models = self.choices
+        state.model, state.model_text = path, describe_model(self[path])
+        state.report("")
+        return True
+
+    def choose_default(self, state: ModelState) -> None:
+        """List the models again, and make the default the one of a dock."""
+        self.reload()
+        if not self.default:
+            state.model_text = "No model is installed. Choose a model file."
+        else:
+            self.choose(self.default, state)
 
     def labels_outside(self, folder: Path) -> set[str]:
         """Names of the models that are not in a folder."""

@@ -24,3 +24,14 @@ class DockState:
         """Show what happened last."""
         self.is_error = is_error
         self.message = message
+
+
+@dataclass
+class ModelState(DockState):
+    """State of a dock that runs a model: (path, label) of each model, the one chosen, and on what it runs."""
+
+    models: tuple[tuple[str, str], ...] = ()
+    model: str = ""
+    model_text: str = ""
+    device: str = "auto"
+    device_text: str = ""
