@@ -1,5 +1,4 @@
 import time
-from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -12,10 +11,8 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
 from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
-from napari_lowdose_tem.widgets.enhance.preview import EngineKey, FrameCache, FrameKey, PreviewFrame
 from napari_lowdose_tem.widgets.shared import layers as _layers
 from napari_lowdose_tem.widgets.shared.parts import Note
-from napari_lowdose_tem.widgets.shared.source_tokens import SourceTokens
 
 pytestmark = pytest.mark.usefixtures("model_folder")
 LONG = 120_000  # ms; the first job imports torch
@@ -410,51 +407,3 @@ def test_missing_model_file(control, tmp_path):
     control.choose_model(str(tmp_path / "none.safetensors"))
     assert control.state.is_error
     assert "does not exist" in control.state.message
-
-
-def make_preview_frame(index):
-    key = FrameKey(0, index, EngineKey(EngineOptions(), 1))
-    pixels = np.zeros((10, 10), np.float32)
-    return PreviewFrame(key=key, pixels=pixels, provenance={}, device="", note="")
-
-
-def test_cache_holds_its_limit_and_drops_the_oldest():
-    frames = [make_preview_frame(i) for i in range(4)]
-    cache = FrameCache(1000)
-    for frame in frames[:2]:
-        cache.add(frame)
-    assert cache.get(frames[0].key) is frames[0]
-    cache.add(frames[2])
-    assert cache.get(frames[1].key) is None
-    assert cache.get(frames[0].key) is frames[0]
-
-
-def test_tokens_tell_pixels_apart(viewer, movie):
-    tokens, layer = SourceTokens(), viewer.layers[0]
-    first = tokens.of(layer, layer.data)
-    assert tokens.of(layer, layer.data) == first
-    layer.data = movie.copy()
-    assert tokens.of(layer, layer.data) != first
-
-
-@pytest.mark.parametrize(
-    ("done", "elapsed_s", "text"),
-    [
-        (0.0, 0.0, "0 of 50 frames"),
-        (10.5, 2.1, "10 of 50 frames · 5 frames/s · 8 s left"),
-        (1.0, 100.0, "1 of 50 frames · 0.01 frames/s · 82 min left"),
-        (1.0, 1000.0, "1 of 50 frames · 0.001 frames/s · 13 h 37 min left"),
-    ],
-)
-def test_progress_text(done, elapsed_s, text):
-    from napari_lowdose_tem.enhancement import Progress
-
-    assert stack.progress_text(Progress(done=done, total=50, elapsed_s=elapsed_s, device="cpu")) == text
-
-
-def test_proposed_output_is_free_and_a_valid_name(tmp_path):
-    image = Image(np.ones((2, 3)), name="a/b: c", provenance={"source": str(tmp_path / "x.tif")})
-    first = stack.propose_output(image)
-    assert first == Path(tmp_path, "a-b- c-enhanced.zarr")
-    first.mkdir()
-    assert stack.propose_output(image) == Path(tmp_path, "a-b- c-enhanced-2.zarr")

@@ -31,7 +31,7 @@ _AHEAD = 2  # frames enhanced ahead when the user steps or plays through the sta
 
 
 class PreviewLayer:
-    """Shows enhanced frames as soon as they are there; the latest request wins.
+    """Shows enhanced frames as soon as they are computed; the latest request wins.
 
     For a stack the layer is a stack of one frame, lying at that frame: where the frame shown is not yet
     enhanced one sees the source, never the enhancement of another frame.

@@ -73,7 +73,7 @@ def propose_output(image: Image) -> Path:
 
 
 def has_partial(output: Path | None) -> bool:
-    """Whether an interrupted output is there to be resumed."""
+    """Whether there is an interrupted output that can be resumed."""
     return output is not None and output.with_name(f"{output.name}.partial").exists()
 
 

@@ -1,4 +1,4 @@
-"""The Live dock: what a camera program writes, enhanced as it comes."""
+"""The Live dock: what a camera program writes, enhanced as it arrives."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ class TrainState(DockState):
     """State of the dock, changed by its control only.
 
     `epochs` and `batch` 0 are the recipe's; `hde_factor` is for high-dose frames alone; `start` "" is new
-    weights; `stopped` lists trainings to go on with; `saved` is the newest model file of the running or last
-    training.
+    weights; `stopped` lists trainings that can be resumed; `saved` is the latest model file of the running or
+    last training.
     """
 
     theme: str = "dark"
