@@ -168,10 +168,10 @@ def _measure_diameters(
         )
         for frame, made in ((frames[1], False), (frames[2], True))
     ]
-    return f"{particle['diameter_nm']:.0f} nm", _tell(found[0]), _tell(found[1])
+    return f"{particle['diameter_nm']:.0f} nm", _write_diameter(found[0]), _write_diameter(found[1])
 
 
-def _tell(found: Measurement) -> str:
+def _write_diameter(found: Measurement) -> str:
     if found.refused:
         return "refused: noise"
     particle = found.particles[0]
@@ -205,7 +205,7 @@ def _draw_overview(path: Path, frames: list[AnyFloat], lde: Image, particle: dic
         axis.set_title(title)
         axis.set_axis_off()
         rows, cols = frame.shape
-        draw_scale_bar(axis, Extent(-0.5, cols - 0.5, rows - 0.5, -0.5), "nm", pixel_nm, share=0.2)
+        draw_scale_bar(axis, Extent(-0.5, cols - 0.5, rows - 0.5, -0.5), "nm", pixel_nm, share=0.2, points=10)
     if particle:
         _draw_profile(figure.add_subplot(grid[1, :]), axes, frames, pixel_nm, particle)
     figure.savefig(path, dpi=110)

@@ -34,7 +34,7 @@ def panel():
 def test_figure_shows_data_fit_used_points_and_diameter(panel):
     made = figure.draw([panel], scale="counts")
     frame, plot = made.axes
-    data, _, circles, fit, ground, bar = plot.lines
+    data, circles, _, fit, ground, bar = plot.lines
     np.testing.assert_allclose(data.get_ydata(), panel.profile.intensity)
     np.testing.assert_allclose(fit.get_ydata(), panel.measurement.curve)
     assert len(circles.get_xdata()) == panel.measurement.used.sum()

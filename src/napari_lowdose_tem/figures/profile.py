@@ -153,19 +153,31 @@ def _level_of_ends(values: F64) -> float:
     return float(np.median(ends)) if ends.size else 1.0
 
 
+def draw_points(
+    axes: Axes, position: F64, values: F64, used: npt.NDArray[np.bool_] | None, color: str
+) -> None:
+    """Draw measured points, with circles around those that a fit rests on."""
+    axes.plot(position, values, ".", ms=2.5, color=color, alpha=0.7, mew=0)
+    if used is not None and used.size == values.size:
+        axes.plot(position[used], values[used], "o", ms=3.2, mfc="none", mec=color, mew=0.6)
+
+
+def hide_spines(axes: Axes) -> None:
+    """Leave the axes at the left and below only."""
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def _draw_profile(axes: Axes, panel: ProfilePanel, scale: str, color: str, row: int) -> None:
     profile, found = panel.profile, panel.measurement
     values, curve, ground = scale_profile(profile, found, scale)
-    axes.plot(profile.position, values, ".", ms=2.5, color=color, alpha=0.7, mew=0)
+    is_fitted = found is not None and not found.refused
+    draw_points(axes, profile.position, values, found.used if found and is_fitted else None, color)
     axes.plot([], [], color=color, label=panel.title)
     if found is None or found.refused:
         axes.plot(profile.position, values, color=color, lw=0.7, alpha=0.7)
         if found is not None:
             axes.set_title(f"{panel.title}: {found.refused}", fontsize=6.5, loc="left", wrap=True)
         return
-    if found.used.size == values.size:
-        where = found.used
-        axes.plot(profile.position[where], values[where], "o", ms=3.2, mfc="none", mec=color, mew=0.6)
     axes.plot(found.position, curve, color=color, lw=1.3)
     if ground.size:
         axes.plot(profile.position, ground, color=color, lw=0.7, ls=(0, (4, 3)))
@@ -188,8 +200,7 @@ def _finish(axes: Axes, rows: int) -> None:
     share = rows * _BAR_IN / _height_in(axes)
     axes.set_ylim(low - share / (1 - share) * (high - low), high)
     axes.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, share), handlelength=1.2)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    hide_spines(axes)
 
 
 def _height_in(axes: Axes) -> float:

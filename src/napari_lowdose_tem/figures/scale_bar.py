@@ -30,7 +30,13 @@ def write_length(length: float, unit: str) -> str:
 
 
 def draw_scale_bar(
-    axes: Axes, extent: Extent, unit: str, units_per_px: float = 1.0, *, share: float = 0.35
+    axes: Axes,
+    extent: Extent,
+    unit: str,
+    units_per_px: float = 1.0,
+    *,
+    share: float = 0.35,
+    points: float = 6.5,
 ) -> None:
     """Draw a bar of a round length at the lower left of a frame.
 
@@ -46,14 +52,16 @@ def draw_scale_bar(
         Length of a unit of the axes: the pixel size [nm/px] where axes count pixels.
     share
         Of the frame's width that the bar takes at most.
+    points
+        Size of the text; the bar is as thick as suits it.
     """
     width, height = extent.right - extent.left, extent.bottom - extent.top
     length = round_length(share * width * units_per_px)
     x, y, reach = extent.left + 0.06 * width, extent.bottom - 0.07 * height, length / units_per_px
-    for color, points in (("black", 4.5), ("white", 2.0)):
-        axes.plot((x, x + reach), (y, y), color=color, lw=points, solid_capstyle="butt", zorder=5)
+    for color, thick in (("black", 0.7), ("white", 0.3)):
+        axes.plot((x, x + reach), (y, y), color=color, lw=thick * points, solid_capstyle="butt", zorder=5)
     axes.text(
-        x + reach / 2, y - 0.04 * height, write_length(length, unit), color="white", fontsize=6.5,
+        x + reach / 2, y - 0.04 * height, write_length(length, unit), color="white", fontsize=points,
         ha="center", va="bottom", zorder=5,
         bbox={"boxstyle": "round,pad=0.15", "fc": "black", "ec": "none", "alpha": 0.55},
     )  # fmt: skip

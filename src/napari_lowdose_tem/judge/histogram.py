@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from napari_lowdose_tem.image import F64
 
-# No study chose these numbers; tests/judge/test_histogram.py shows two peaks where particles stand out and one
-# in a broad histogram.
+# No study chose these numbers; tests/judge/test_histogram.py shows two peaks where particles stand out, and
+# one in a broad histogram.
 _FINE_BINS = 200  # that peaks are sought in
 _SMOOTH_BINS = 4.0  # σ of the smoothing before
 _SHARE = (0.01, 99.99)  # percentiles that peaks lie between

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from napari_lowdose_tem.figures.profile import draw_points, hide_spines
 from napari_lowdose_tem.figures.scale_bar import Extent, draw_scale_bar
 from napari_lowdose_tem.image import AnyFloat
 from napari_lowdose_tem.io.output import replacing
@@ -66,7 +67,7 @@ def draw_losses(path: Path, curve: Sequence[Sequence[float]], best_epoch: int) -
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    _clean(axes)
+    hide_spines(axes)
     _save(figure, path)
 
 
@@ -122,7 +123,7 @@ def draw_histograms(path: Path, histograms: Mapping[str, Histogram], unit: str) 
         axes.set_ylim(bottom=_LEAST_VISIBLE)
         axes.title.set_horizontalalignment("left")
         axes.title.set_x(0)
-        _clean(axes)
+        hide_spines(axes)
     _save(figure, path)
 
 
@@ -160,11 +161,6 @@ def _begin(ratio: float, example: Example | None = None) -> Figure:
     if example is not None:  # fields that are not square
         ratio *= example.lde.shape[0] / example.lde.shape[1]
     return Figure((_WIDTH_INCH, _WIDTH_INCH * ratio), layout="constrained", dpi=_DPI)
-
-
-def _clean(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
 
 
 def _draw_steps(axes: Axes, histogram: Histogram, color: str, label: str = "") -> None:
@@ -239,7 +235,8 @@ def _draw_profile(axes: Axes, profile: Profile, found: Mapping[str, Measurement]
     ends = np.r_[profile.intensity[:8], profile.intensity[-8:]]
     level = known[0] if known else float(np.nanmedian(ends))
     relative = profile.intensity / level
-    axes.plot(profile.position, relative, ".-", color="0.55", ms=3, lw=0.5)
+    axes.plot(profile.position, relative, color="0.55", lw=0.5)
+    draw_points(axes, profile.position, relative, None if paper.refused else paper.used, "0.35")
     axes.axhline(1, color="0.2", ls=":", lw=1)
     said = []
     for way, m in found.items():
@@ -262,9 +259,6 @@ def _draw_profile(axes: Axes, profile: Profile, found: Mapping[str, Measurement]
         said.append(
             (f"{way}: {', '.join(parts[:2])}" + "".join(f"\n    {p}" for p in parts[2:]), _COLORS[way])
         )
-    if not paper.refused:
-        used = paper.used
-        axes.plot(profile.position[used], relative[used], "o", ms=3.8, mfc="none", mec="k", mew=0.6)
     row = 0
     for label, color in reversed(said):
         box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.5}
@@ -274,7 +268,7 @@ def _draw_profile(axes: Axes, profile: Profile, found: Mapping[str, Measurement]
         )
         row += 1 + label.count("\n")
     axes.set(xlim=(0, profile.length), xlabel=f"position [{profile.unit}]")
-    _clean(axes)
+    hide_spines(axes)
     return np.asarray(relative)
 
 
