@@ -21,6 +21,7 @@ from napari_lowdose_tem.image import F64, Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.judge.metrics import match_affine
 from napari_lowdose_tem.pairs import find_shift
+from napari_lowdose_tem.pairs.register import fill_gaps
 from napari_lowdose_tem.particles.find import divide_by_background
 
 if TYPE_CHECKING:
@@ -193,14 +194,15 @@ def _map_error(counts: F64, outputs: F64, first: int, second: int) -> F64:
     target = _remove_row_offsets(counts[second])
     valid = np.isfinite(target) & np.isfinite(counts[first]) & np.isfinite(outputs[first])
     target = np.where(valid, target, np.nan)
-    reference = ndimage.gaussian_filter(_fill(counts[first]), REFERENCE_SIGMA_PX)
+    reference = ndimage.gaussian_filter(fill_gaps(counts[first]), REFERENCE_SIGMA_PX)
     error: F64 = (match_affine(outputs[first], target) - target) ** 2
     return error - (match_affine(reference, target) - target) ** 2
 
 
 def _remove_row_offsets(frame: F64) -> F64:
     # from this frame alone: what came from the other would favour an output with the other's noise
-    rest = _fill(frame) - ndimage.gaussian_filter(_fill(frame), _ROW_SIGMA_PX)
+    filled = fill_gaps(frame)
+    rest = filled - ndimage.gaussian_filter(filled, _ROW_SIGMA_PX)
     reach = _OUTLIER * float(rest.std())
     return np.asarray(frame - np.clip(rest, -reach, reach).mean(axis=1, keepdims=True))
 
@@ -211,11 +213,6 @@ def _average(maps: Sequence[F64]) -> F64:
     count = np.isfinite(stack).sum(0)
     total = np.nansum(stack, axis=0)
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
-
-
-def _fill(frame: F64) -> F64:
-    finite = np.isfinite(frame)
-    return np.where(finite, frame, frame[finite].mean() if finite.any() else 0.0)
 
 
 def _block_means(image: F64) -> F64:

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, told before hours are spent on it."""
+"""What is wrong with a data set, found before hours are spent on training."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class CheckProgress:
 def iter_check(
     source: str | Path, validation: str | Path | None = None, hde_only_factor: int | None = None
 ) -> Iterator[CheckProgress]:
-    """Look at all frames of a data set and say what is wrong, reporting after every field.
+    """Check all frames of a data set, reporting after every field.
 
     Parameters
     ----------

@@ -125,23 +125,22 @@ def register_similarity(
     best = max((coarse.fit(start, free) for start in coarse.search(rotation, scale)), key=lambda f: f.height)
     start = best.at * np.array([more, more, 1, 1])
     fitter = _Fitter(known, noisy, 1)
-    found = fitter.fit(start, free)
-    row, col, angle, log_scale = found.at
-    errors = found.errors
-    said = Similarity(
-        (float(row) * coarser, float(col) * coarser),
-        math.degrees(angle),
-        math.exp(log_scale),
-        found.confidence,
-        "",
-        float(max(errors[:2])) * coarser,
-        math.degrees(errors[2]),
-        float(errors[3]),
-        (rows, cols),
+    fit = fitter.fit(start, free)
+    row, col, angle, log_scale = fit.at
+    errors = fit.errors
+    found = Similarity(
+        shift_px=(float(row) * coarser, float(col) * coarser),
+        rotation_deg=math.degrees(angle),
+        scale=math.exp(log_scale),
+        confidence=fit.confidence,
+        shift_se_px=float(max(errors[:2])) * coarser,
+        rotation_se_deg=math.degrees(errors[2]),
+        scale_se=float(errors[3]),
+        shape=(rows, cols),
     )
-    if refused := _refuse(said, coarser):
-        return Similarity(confidence=said.confidence, refused=refused, shape=(rows, cols))
-    return said
+    if refused := _refuse(found, coarser):
+        return Similarity(confidence=found.confidence, refused=refused, shape=(rows, cols))
+    return found
 
 
 def _refuse(found: Similarity, coarser: int) -> str:

@@ -4,11 +4,4 @@ from napari_lowdose_tem.reproduce.job import ReproduceJob, ReproduceStep, iter_r
 from napari_lowdose_tem.reproduce.report import write_report
 from napari_lowdose_tem.reproduce.tolerance import find_differences
 
-__all__ = [
-    "ReproduceJob",
-    "ReproduceStep",
-    "find_differences",
-    "iter_reproduce",
-    "reproduce",
-    "write_report",
-]
+__all__ = ["ReproduceJob", "ReproduceStep", "find_differences", "iter_reproduce", "reproduce", "write_report"]

@@ -238,11 +238,11 @@ def _draw_profile(axes: Axes, profile: Profile, found: Mapping[str, Measurement]
     axes.plot(profile.position, relative, color="0.55", lw=0.5)
     draw_points(axes, profile.position, relative, None if paper.refused else paper.used, "0.35")
     axes.axhline(1, color="0.2", ls=":", lw=1)
-    said = []
+    labels = []
     for way, m in found.items():
         if m.refused:
             reason = m.refused.split(" (")[0].split(";")[0].split(", ")[0]
-            said.append((fill(f"{way}: refused, {reason}", 34), _COLORS[way]))
+            labels.append((fill(f"{way}: refused, {reason}", 34), _COLORS[way]))
             continue
         for particle in m.particles:  # a fit of points near the centre has one piece a particle
             inside = np.abs(m.position - particle.center) < particle.diameter / 2
@@ -256,11 +256,11 @@ def _draw_profile(axes: Axes, profile: Profile, found: Mapping[str, Measurement]
         ]
         if m.separation is not None:
             parts.append(f"l {_with_error(m.separation, m.separation_se)}")
-        said.append(
+        labels.append(
             (f"{way}: {', '.join(parts[:2])}" + "".join(f"\n    {p}" for p in parts[2:]), _COLORS[way])
         )
     row = 0
-    for label, color in reversed(said):
+    for label, color in reversed(labels):
         box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.5}
         at = 0.02, 0.02 + 0.075 * row
         axes.text(

@@ -19,6 +19,7 @@ from napari_lowdose_tem.reproduce.data import Progress, find_parts
 from napari_lowdose_tem.reproduce.published import PUBLISHED
 from napari_lowdose_tem.reproduce.report import write_report
 from napari_lowdose_tem.reproduce.sets import iter_sets
+from napari_lowdose_tem.simulate.dataset import round_numbers
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.engine.device import Device
@@ -139,7 +140,7 @@ def iter_reproduce(job: ReproduceJob) -> Iterator[ReproduceStep]:
     if job.data is not None:
         from napari_lowdose_tem.pairs import find_fields
 
-        find_fields(find_parts(job.data)[1])  # tell at once what is wrong with it
+        find_fields(find_parts(job.data)[1])  # say at once what is wrong with it
     (job.out / IMAGES).mkdir(parents=True, exist_ok=True)
     parts = _list_parts(job)
     result: dict[str, Any] = {
@@ -147,11 +148,7 @@ def iter_reproduce(job: ReproduceJob) -> Iterator[ReproduceStep]:
         "versions": {"python": platform.python_version(), **{n: version(n) for n in ("numpy", "torch")}},
         "quick": job.quick,
         "data": None if job.data is None else job.data.resolve().name,
-        "model": {
-            "name": model.label,
-            "version": model.info.version,
-            "sha256": model.sha256,
-        },
+        "model": {"name": model.label, "version": model.info.version, "sha256": model.sha256},
         "seed": job.seed,
         "images": IMAGES,
         "published": PUBLISHED,
@@ -162,7 +159,7 @@ def iter_reproduce(job: ReproduceJob) -> Iterator[ReproduceStep]:
         values = None if job.again else _load(place, inputs, [_image(job, image) for image in images])
         if values is None:
             step = partial(ReproduceStep, name, index, len(parts))
-            values = _rounded((yield from _follow(work(), step)))
+            values = round_numbers((yield from _follow(work(), step)), _DIGITS)
             place.parent.mkdir(parents=True, exist_ok=True)
             write_text(place, json.dumps({"inputs": inputs, "values": values}, allow_nan=False))
         result |= values
@@ -246,14 +243,14 @@ def _iter_example(job: ReproduceJob) -> Work:
             shown = example.read_example(engine, job.data)
     found = lines.measure_lines(shown)
     counted = histograms.make_histograms(shown)
-    told = histograms.collect_histogram_numbers(shown, counted)
+    numbers = histograms.collect_histogram_numbers(shown, counted)
     draw.draw_field(_image(job, "fig4"), shown)
-    draw.draw_histograms(_image(job, "fig5"), counted, told["unit"])
+    draw.draw_histograms(_image(job, "fig5"), counted, numbers["unit"])
     for line, figure in (("A–B", "fig6"), ("C–D", "fig7")):
         if line in shown.lines:
             draw.draw_profiles(_image(job, figure), line, shown, found)
     return {
-        "example": {"name": shown.name, **told},
+        "example": {"name": shown.name, **numbers},
         "lines": lines.collect_line_numbers(shown, found),
         **values,
     }
@@ -273,15 +270,15 @@ def _iter_timing(job: ReproduceJob) -> Work:
     return {"table3": rows}
 
 
-def _follow(work: Generator[Progress, None, R], tell: Callable[..., Q]) -> Generator[Q, None, R]:
-    """Pass on the progress of some work in other words; return what it returns."""
+def _follow(work: Generator[Progress, None, R], make_step: Callable[..., Q]) -> Generator[Q, None, R]:
+    """Pass on the progress of some work as other steps; return what it returns."""
     while True:
         try:
             done, total = next(work)
         except StopIteration as stop:
             result: R = stop.value
             return result
-        yield tell(done, total)
+        yield make_step(done, total)
 
 
 def _describe_files(data: Path) -> list[list[Any]]:
@@ -302,11 +299,3 @@ def _load(place: Path, inputs: dict[str, Any], images: list[Path]) -> dict[str, 
     if not isinstance(values, dict) or not all(path.exists() for path in images):
         return None
     return values
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(entry) for entry in value]
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value

@@ -63,17 +63,17 @@ def measure_lines(example: Example) -> dict[Key, Measurement]:
 
 def collect_line_numbers(example: Example, found: Mapping[Key, Measurement]) -> dict[str, Any]:
     """Return what was measured on each line as JSON values: value and standard error, or null; refusals."""
-    told: dict[str, Any] = {"unit": "nm" if example.size_nm else "px", "truth": dict(example.truth)}
+    numbers: dict[str, Any] = {"unit": "nm" if example.size_nm else "px", "truth": dict(example.truth)}
     for (image, line, way), measurement in found.items():
-        entry = told.setdefault(line, {}).setdefault(f"{image}, {way}", {})
+        entry = numbers.setdefault(line, {}).setdefault(f"{image}, {way}", {})
         entry.update(read_numbers(measurement, line))
         entry["refused"] = measurement.refused or None
         entry["resolved"] = measurement.resolved
     if "A–B" in example.lines:
         fit = fit_counts(example.lde, example.lines["A–B"], example.size_nm, example.gain)
         d = None if fit.refused else [fit.diameter, fit.diameter_se]
-        told["A–B"]["LDE, counts"] = {"d": d, "D": None, "D - d": None, "refused": fit.refused or None}
-    return told
+        numbers["A–B"]["LDE, counts"] = {"d": d, "D": None, "D - d": None, "refused": fit.refused or None}
+    return numbers
 
 
 def read_numbers(found: Measurement, line: str) -> dict[str, list[float | None] | None]:

@@ -58,10 +58,7 @@ def iter_sets(
             name: {part: counts.get(part, {}).get(name) for part in ("training", "validation")}
             for name in every
         },
-        "table2": {
-            **{name: asdict(summaries[name]) for name in names},
-            "all": asdict(result.overall),
-        },
+        "table2": {**{name: asdict(summaries[name]) for name in names}, "all": asdict(result.overall)},
         "fig3": {
             name: {
                 "file": shown[name].path.name,

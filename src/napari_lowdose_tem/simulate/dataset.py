@@ -220,13 +220,7 @@ def _check(
 
 
 def _iter_pairs(
-    folder: Path,
-    material: str,
-    pairs: int,
-    lde: _Exposure,
-    hde: _Exposure,
-    seeds: list[int],
-    resume: bool,
+    folder: Path, material: str, pairs: int, lde: _Exposure, hde: _Exposure, seeds: list[int], resume: bool
 ) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     head = {
@@ -253,7 +247,7 @@ def _stored_fields(path: Path, head: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     fields: list[dict[str, Any]] = stored.pop("fields")
-    if stored != json.loads(json.dumps(_rounded(head))):
+    if stored != json.loads(json.dumps(round_numbers(head))):
         raise ValueError(f"{path}: of a data set with other settings; give the same ones or another folder")
     return fields
 
@@ -334,13 +328,13 @@ def _high_dose_camera(camera: Camera, dose_e_per_px: float) -> Camera:
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
-    write_text(path, json.dumps(_rounded(content), allow_nan=False, separators=(",", ":")))
+    write_text(path, json.dumps(round_numbers(content), allow_nan=False, separators=(",", ":")))
 
 
-def _rounded(value: Any) -> Any:
-    """Seven digits are more than any measurement resolves, and a third of the bytes."""
+def round_numbers(value: Any, digits: int = 7) -> Any:
+    """Round all floats in JSON values; seven digits are more than any measurement resolves."""
     if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
+        return {key: round_numbers(entry, digits) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(entry) for entry in value]
-    return float(f"{value:.7g}") if isinstance(value, float) else value
+        return [round_numbers(entry, digits) for entry in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

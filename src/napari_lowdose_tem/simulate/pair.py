@@ -64,10 +64,12 @@ def simulate_pair(
     hde = area_mean(expose(fine * np.float32(fine_dose), adc, noise), FINER)
     level = measure_counts_at_t1(scene, lde, camera)
     hde = hde * np.float32(level / (camera.gain * fine_dose)) + np.float32(camera.dark_counts)
-    said = describe(material, dose_e_per_px, camera)
+    described = describe(material, dose_e_per_px, camera)
     return (
-        simulated_image(hde, f"{material} high dose", pixel_size_nm, camera, {**said, "counts_at_t1": level}),
-        simulated_image(lde, f"{material} low dose", pixel_size_nm, camera, said),
+        simulated_image(
+            hde, f"{material} high dose", pixel_size_nm, camera, {**described, "counts_at_t1": level}
+        ),
+        simulated_image(lde, f"{material} low dose", pixel_size_nm, camera, described),
         scene,
     )
 
@@ -94,13 +96,13 @@ def area_mean(image: F32, factor: int) -> F32:
 
 
 def describe(material: str, dose_e_per_px: float, camera: Camera, **entries: Any) -> dict[str, Any]:
-    """Say in JSON values what was simulated; a gamma shape of null stands for infinity, no excess noise."""
+    """Describe in JSON values what was simulated; a gamma shape of null is infinity, no excess noise."""
     detector = {key: None if value == np.inf else value for key, value in asdict(camera).items()}
     return {"material": material, "dose_e_per_px": float(dose_e_per_px), "camera": detector, **entries}
 
 
 def simulated_image(
-    data: npt.NDArray[Any], name: str, pixel_size_nm: float, camera: Camera, said: dict[str, Any]
+    data: npt.NDArray[Any], name: str, pixel_size_nm: float, camera: Camera, described: dict[str, Any]
 ) -> Image:
     """Put calibration and provenance around simulated counts."""
     return Image(
@@ -108,5 +110,5 @@ def simulated_image(
         pixel_size_nm=(pixel_size_nm, pixel_size_nm),
         counts_per_electron=camera.gain,
         name=name,
-        provenance={"source": "simulation", "simulation": said},
+        provenance={"source": "simulation", "simulation": described},
     )

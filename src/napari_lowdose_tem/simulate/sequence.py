@@ -161,12 +161,12 @@ def make_sequence(
         truth.append(frame.scene.truth)
         pixel_size_nm = frame.scene.pixel_size_nm
     name = material if isinstance(material, str) else material.material
-    said = describe(name, dose_e_per_px, camera, motion=asdict(motion or Motion()))
+    described = describe(name, dose_e_per_px, camera, motion=asdict(motion or Motion()))
     reference = np.stack(transmission) * np.float32(level) + np.float32(camera.dark_counts)
     hde = simulated_image(
-        reference, f"{name} reference movie", pixel_size_nm, camera, {**said, "counts_at_t1": level}
+        reference, f"{name} reference movie", pixel_size_nm, camera, {**described, "counts_at_t1": level}
     )
-    return hde, simulated_image(np.stack(counts), f"{name} movie", pixel_size_nm, camera, said), truth
+    return hde, simulated_image(np.stack(counts), f"{name} movie", pixel_size_nm, camera, described), truth
 
 
 @dataclass(frozen=True, eq=False)
