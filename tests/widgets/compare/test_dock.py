@@ -114,12 +114,11 @@ def test_three_views_numbers_and_histograms_appear(dock):
         assert text in dock.numbers_label.text()
     assert "LDE grid" in dock.numbers_note.text()
     dock.tabs.setCurrentIndex(2)
-    assert dock.plot.figure is not None
-    (axes,) = dock.plot.figure.axes
-    assert axes.get_yscale() == "log"
-    assert axes.get_xlabel() == "Value [counts]"
+    (plot,) = dock.plot.plots
+    assert plot.getAxis("left").logMode
+    assert plot.getAxis("bottom").labelText == "Value [counts]"
     choose(dock.histogram_box, True)
-    assert "Scaled" in axes.figure.axes[0].get_xlabel()
+    assert "Scaled" in dock.plot.plots[0].getAxis("bottom").labelText
     assert "separation (σ)" in dock.histogram_note.text()
     dock.tabs.setCurrentIndex(1)
     assert "r.m.s." in dock.residual_note.text()

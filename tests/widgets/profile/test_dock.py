@@ -5,6 +5,8 @@ import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager, PluginManifest
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_lowdose_tem.image import Image
@@ -88,7 +90,7 @@ def test_fresh_dock_asks_for_a_line(dock):
 def test_numbers_and_plot_appear(qtbot, dock):
     draw(qtbot, dock)
     assert dock.plot.isVisible()
-    assert dock.plot.figure is not None
+    assert len(dock.plot.plots) == 1
     text = dock.numbers_label.text()
     found = dock.control.state.curves[1].measurement.particles[0]
     assert found.diameter == pytest.approx(96, abs=2)
@@ -218,78 +220,96 @@ def plot(qtbot):
 def test_plot_draws_profile_fit_and_used_samples(qtbot, plot, frames):
     shown = curve(frames)
     plot.show_curves((shown,), "counts", "overlaid", (), "dark")
-    (panel,) = plot._panels.values()
-    np.testing.assert_allclose(panel._data.get_ydata(), shown.profile.intensity)
-    np.testing.assert_allclose(panel._fit.get_ydata(), shown.measurement.curve)
-    assert len(panel._used.get_xdata()) == shown.measurement.used.sum() > 5
+    (panel,) = plot.panels
+    items = panel.items["output"]
+    np.testing.assert_allclose(items.data.yData, shown.profile.intensity)
+    np.testing.assert_allclose(items.fit.yData, shown.measurement.curve)
+    assert len(items.used.xData) == shown.measurement.used.sum() > 5
     particle = shown.measurement.particles[0]
-    ends = panel._bars.get_xdata()[:2]
+    ends = items.bars.xData
     np.testing.assert_allclose(ends, particle.center + np.array([-0.5, 0.5]) * particle.diameter)
-    assert plot.figure.axes[0].get_xlabel() == "Distance from the start [nm]"
+    assert items.numbers[0].toPlainText() == f"{particle.diameter:.1f}"
+    assert panel.plot.getAxis("bottom").labelText == "Distance from start [nm]"
     plot.show_curves((shown,), "transmission", "overlaid", (), "dark")
-    (panel,) = plot._panels.values()
-    assert np.nanmax(panel._ground.get_ydata()) == 1
-    assert np.nanmin(panel._fit.get_ydata()) == pytest.approx(0.55, abs=0.02)
+    items = plot.panels[0].items["output"]
+    assert np.nanmax(items.ground.yData) == 1
+    assert np.nanmin(items.fit.yData) == pytest.approx(0.55, abs=0.02)
 
 
 @pytest.mark.parametrize(("layout", "n_axes"), [("overlaid", 1), ("stacked", 2)])
 def test_plot_tells_the_reason_of_a_refusal(plot, frames, layout, n_axes):
     refused = Curve("LDE", "LDE", curve(frames, "LDE").profile, refused="the line leaves the frame")
     plot.show_curves((curve(frames), refused), "counts", layout, (), "light")
-    assert len(plot.figure.axes) == n_axes
-    texts = [text.get_text() for axes in plot.figure.axes for text in axes.texts]
+    assert len(plot.plots) == n_axes
+    texts = [panel.head.toPlainText() for panel in plot.panels]
     assert any("LDE: the line leaves the frame" in text for text in texts)
 
 
 def test_moving_profiles_do_not_redraw_the_axes(qtbot, plot, frames):
-    drawn = []
+    moved_axes = []
     plot.show_curves((curve(frames),), "counts", "overlaid", (), "dark")
-    plot._canvas.mpl_connect("draw_event", lambda event: drawn.append(1))
-    qtbot.waitUntil(lambda: plot._picture is not None, timeout=LONG)
-    qtbot.wait(500)
-    drawn.clear()
+    (panel,) = plot.panels
+    qtbot.waitUntil(lambda: not plot._rest.is_waiting, timeout=LONG)
+    panel.view.sigRangeChanged.connect(lambda *_: moved_axes.append(1))
     moved = [curve(frames, line=((35 + step / 4, 12), (35, 84))) for step in range(12)]
     began = time.thread_time()
     for one in moved:
         plot.show_curves((one,), "counts", "overlaid", (), "dark")
     assert (time.thread_time() - began) / 12 < 0.05
-    assert len(drawn) <= 1
+    assert len(moved_axes) <= 1
+    assert plot.panels == [panel]
 
 
-class Mouse:
-    """Events of matplotlib at positions along the line."""
+def use_mouse(plot, start, stop=None, button=Qt.MouseButton.LeftButton):
+    """Press at a position along the line, move to another and release: real events of the canvas."""
+    (panel,), port = plot.panels, plot.canvas.viewport()
+    height = np.mean(panel.view.viewRange()[1])
 
-    def __init__(self, plot):
-        self.plot, self.inaxes = plot, plot.figure.axes[0]
+    def send(kind, position, buttons):
+        at = plot.canvas.mapFromScene(panel.view.mapViewToScene(QPointF(position, height)))
+        place = QPointF(at)
+        event = QMouseEvent(
+            kind, place, port.mapToGlobal(place), button, buttons, Qt.KeyboardModifier.NoModifier
+        )
+        QApplication.sendEvent(port, event)
 
-    def at(self, position, button=1):
-        self.xdata, self.button = position, button
-        self.x = self.inaxes.transData.transform((position, 0))[0]
-        return self
+    stop = start if stop is None else stop
+    send(QEvent.Type.MouseMove, start, Qt.MouseButton.NoButton)
+    send(QEvent.Type.MouseButtonPress, start, button)
+    for position in np.linspace(start, stop, 6)[1:] if stop != start else ():
+        send(QEvent.Type.MouseMove, position, button)
+        time.sleep(0.02)  # pyqtgraph takes no more moves than a screen shows
+    send(QEvent.Type.MouseMove, stop, button if stop != start else Qt.MouseButton.NoButton)
+    send(QEvent.Type.MouseButtonRelease, stop, Qt.MouseButton.NoButton)
+
+
+def settle(qtbot, plot):
+    """Wait until the axes fit, for places along the line to stay where they are."""
+    qtbot.waitUntil(lambda: not plot._rest.is_waiting and plot.canvas.isVisible(), timeout=LONG)
+    plot.canvas.grab()
 
 
 def test_background_is_marked_moved_and_removed_in_the_plot(qtbot, plot, frames):
     told = []
     plot.background_changed.connect(told.append)
     plot.show_curves((curve(frames),), "counts", "overlaid", (), "dark")
-    qtbot.waitUntil(lambda: plot._picture is not None, timeout=LONG)
-    mouse = Mouse(plot)
-    plot._on_press(mouse.at(20))
-    plot._on_release(mouse.at(20))
-    assert told == []  # not marking, and no edge near
+    settle(qtbot, plot)
+    use_mouse(plot, 160, 200)
+    assert told == []  # not marking, and no segment there
     plot.marking = True
-    plot._on_press(mouse.at(60))
-    plot._on_move(mouse.at(20))
-    plot._on_release(mouse.at(20))
-    assert told[-1] == ((20, 60),)
+    use_mouse(plot, 150, 100)
+    ((start, stop),) = told[-1]
+    assert (start, stop) == pytest.approx((100, 150), abs=2)  # a pixel of the screen is about 1 nm
     plot.marking = False
+    plot.show_curves((curve(frames),), "counts", "overlaid", ((100.0, 150.0),), "dark")
+    settle(qtbot, plot)
+    use_mouse(plot, 150, 190)
+    ((start, stop),) = told[-1]
+    assert start == 100
+    assert stop == pytest.approx(190, abs=2)
     plot.show_curves((curve(frames),), "counts", "overlaid", told[-1], "dark")
-    plot._on_press(mouse.at(60.2))
-    plot._on_move(mouse.at(75))
-    plot._on_release(mouse.at(75))
-    assert told[-1] == ((20, 75),)
-    plot.show_curves((curve(frames),), "counts", "overlaid", told[-1], "dark")
-    plot._on_press(mouse.at(30, button=3))
+    settle(qtbot, plot)
+    use_mouse(plot, 130, button=Qt.MouseButton.RightButton)
     assert told[-1] == ()
 
 
@@ -298,21 +318,20 @@ def test_found_segments_become_the_users_when_moved(qtbot, plot, frames):
     shown = curve(frames)
     plot.background_changed.connect(told.append)
     plot.show_curves((shown,), "counts", "overlaid", (), "dark")
-    qtbot.waitUntil(lambda: plot._picture is not None, timeout=LONG)
+    settle(qtbot, plot)
     (first, *others) = shown.measurement.background.segments
-    mouse = Mouse(plot)
-    plot._on_press(mouse.at(first[1]))
-    plot._on_move(mouse.at(first[1] - 20))
-    plot._on_release(mouse.at(first[1] - 20))
-    assert told[-1][0] == pytest.approx((first[0], first[1] - 20))
+    use_mouse(plot, first[1], first[1] - 20)
+    assert told[-1][0] == pytest.approx((first[0], first[1] - 20), abs=2)
     assert list(told[-1][1:]) == others
 
 
 def test_plot_over_time(qtbot):
+    import pyqtgraph as pg  # after Qt, as the docks do
+
     plot = OverTimePlot()
     qtbot.addWidget(plot)
     plot.show_result(None, "dark")
-    assert plot.figure is None
+    assert plot.canvas is None
     n = 5
     two = np.column_stack([np.linspace(50, 60, n), np.full(n, 70.0)])
     two[2] = np.nan
@@ -323,12 +342,14 @@ def test_plot_over_time(qtbot):
     )  # fmt: skip
     for theme in ("dark", "light"):
         plot.show_result(found, theme)
-    image_axes, axes = plot.figure.axes
-    assert [line.get_label() for line in axes.lines] == ["d1", "d2", "l"]
-    np.testing.assert_allclose(axes.lines[0].get_xdata(), [0, 0.5, 1, 1.5, 2])
-    assert axes.get_xlabel() == "Time [s]"
-    assert image_axes.get_ylabel() == "Position [nm]"
-    low, high = axes.collections[0].get_datalim(axes.transData).intervaly
+    kymograph, diameters = plot.plots
+    lines = diameters.listDataItems()
+    assert [line.name() for line in lines] == ["d1", "d2", "l"]
+    np.testing.assert_allclose(lines[0].xData, [0, 0.5, 1, 1.5, 2])
+    assert diameters.getAxis("bottom").labelText == "Time [s]"
+    assert kymograph.getAxis("left").labelText == "Position [nm]"
+    band = next(item for item in diameters.items if isinstance(item, pg.FillBetweenItem))
+    low, high = (np.nanmin(band.curves[0].yData), np.nanmax(band.curves[1].yData))
     assert (low, high) == pytest.approx((50 - 0.98, 60 + 0.98), abs=0.01)
 
 

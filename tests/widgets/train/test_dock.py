@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from npe2 import PluginManager, PluginManifest
-from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent
+from qtpy.QtCore import QMimeData, QPointF, QRectF, Qt, QUrl
+from qtpy.QtGui import QColor, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_lowdose_tem.widgets.train import run, saved
@@ -169,38 +169,42 @@ def test_curves_are_drawn_in_the_colours_of_the_theme(dock, theme):
     dock.control.viewer.theme = theme
     state.summary_text = "mine"
     state.curves = make_curves((0.5, 1.0, 2.0), (3.0, 0.4, 0.1), (1, 2), (0.9, 0.2), (0.95, 0.3))
-    (axes,) = dock.progress.plot.figure.axes
-    lines = {line.get_label(): line for line in axes.lines}
-    np.testing.assert_array_equal(lines["validation"].get_xydata(), [(1, 0.95), (2, 0.3)])
-    np.testing.assert_array_equal(lines["training"].get_xydata(), [(1, 0.9), (2, 0.2)])
-    np.testing.assert_array_equal(lines["steps"].get_ydata(), [3.0, 0.4, 0.1])
-    np.testing.assert_array_equal(lines["best, saved"].get_xydata(), [(2, 0.3)])
-    assert axes.get_yscale() == "log"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Epoch", "Mean absolute error")
-    from matplotlib.colors import to_hex
-
+    shown = dock.progress.plot
+    (plot,) = shown.plots
+    points = {name: list(zip(*line.getOriginalDataset(), strict=True)) for name, line in shown.lines.items()}
+    assert points["validation"] == [(1, 0.95), (2, 0.3)]
+    assert points["training"] == [(1, 0.9), (2, 0.2)]
+    assert points["steps"] == [(0.5, 3.0), (1.0, 0.4), (2.0, 0.1)]
+    assert points["best, saved"] == [(2, 0.3)]
+    assert plot.getAxis("left").logMode
+    bottom, left = (plot.getAxis(side) for side in ("bottom", "left"))
+    assert (bottom.labelText, left.labelText) == ("Epoch", "Mean absolute error")
     wanted = get_theme(theme)
-    assert to_hex(axes.get_facecolor()) == to_hex(wanted.background.as_hex())
-    assert to_hex(axes.xaxis.label.get_color()) == to_hex(wanted.text.as_hex())
+    assert shown.canvas.backgroundBrush().color() == QColor(wanted.background.as_hex())
+    assert bottom.textPen().color() == QColor(wanted.text.as_hex())
 
 
-def test_axes_follow_the_curves_and_keep_room_for_their_labels(dock):
+def test_axes_follow_the_curves_and_keep_room_for_their_labels(qtbot, dock):
     state = dock.control.state
     state.summary_text = "mine"
     state.curves = make_curves((0.05, 0.1), (3.0, 2.0))
     state.curves = make_curves((0.5, 1.0, 7.0), (3.0, 0.4, 0.1), (1, 7), (0.9, 0.2), (0.95, 0.3))
     for theme in ("dark", "light"):
         dock.control.viewer.theme = theme
-        (axes,) = dock.progress.plot.figure.axes
-        assert axes.get_xlim()[0] == 0
-        assert axes.get_xlim()[1] >= 7
-        low, high = axes.get_ylim()
-        assert low <= 0.1 and high >= 3
-        dock.progress.plot.figure.canvas.draw()
-        for label in (axes.xaxis.label, axes.yaxis.label):
-            box = label.get_window_extent()
-            assert min(box.x0, box.y0) >= 0
-            assert box.x1 <= dock.progress.plot.figure.bbox.width
+        (plot,) = dock.progress.plot.plots
+        (left, right), (low, high) = plot.viewRange()
+        assert left == 0
+        assert right >= 7
+        assert 10**low <= 0.1 and 10**high >= 3
+        qtbot.waitUntil(lambda: labels_fit(dock.progress.plot.canvas, plot))
+
+
+def labels_fit(canvas, plot):
+    boxes = [
+        label.mapRectToScene(label.boundingRect()).adjusted(4, 4, -4, -4)  # without its empty margin
+        for label in (plot.getAxis(side).label for side in ("bottom", "left"))
+    ]
+    return all(QRectF(canvas.rect()).contains(box) for box in boxes)
 
 
 def test_validation_pictures_share_their_contrast():

@@ -1,104 +1,113 @@
-"""Kymograph, diameters and separation over time. matplotlib is imported with the first drawn."""
+"""Kymograph, diameters and separation over time."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import QRectF
+from qtpy.QtGui import QColor
 
-from napari_lowdose_tem.widgets.shared.plot import make_canvas, style_axes, theme_colors
+from napari_lowdose_tem.image import F64
+from napari_lowdose_tem.widgets.shared.plot import DockPlot, ThemeColors
 
-HEIGHT_PX = 300
+if TYPE_CHECKING:
+    import pyqtgraph as pg
+
+    from napari_lowdose_tem.measure.over_time import OverTime
+
+_HEIGHT_PX = 300
 _COLORS = {
     "dark": ("#7cc4ff", "#ffb454", "#5fd3a6", "#e08bd0", "#d9d9d9", "#f0e442"),
     "light": ("#0b62b3", "#b85c00", "#00805a", "#a0408e", "#555555", "#7d7600"),
 }
 _INTERVAL = 1.96  # standard errors of a 95 % interval
+_MARKED = 60  # frames, beyond which marks would hide the line
+_BAND_ALPHA = 0.25
 
 
-class OverTimePlot(QWidget):
-    """Kymograph above, diameters with their 95 % bands below, the separation of two with them."""
+class OverTimePlot(DockPlot):
+    """Kymograph above, diameters with their 95 % bands below, the separation of two particles with them."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.setFixedHeight(HEIGHT_PX)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        self._canvas: Any = None
-        self._shown: Any = None
+        super().__init__(_HEIGHT_PX)
+        self._shown: tuple[OverTime, str] | None = None
 
-    @property
-    def figure(self) -> Any:
-        """The figure, or None before the first result."""
-        return self._canvas.figure if self._canvas is not None else None
-
-    def show_result(self, found: Any, theme: str) -> None:
+    def show_result(self, found: OverTime | None, theme: str) -> None:
         """Draw a result, where it or the theme changed."""
         if found is None or (found, theme) == self._shown:
             return
-        if self._canvas is None:
-            self._canvas = make_canvas()
-            self.layout().addWidget(self._canvas)
         self._shown = found, theme
-        draw_over_time(self.figure, found, *theme_colors(theme))
-        self._canvas.fit_margins()
-        self._canvas.draw_idle()
+        colors = self.clear(theme)
+        x = np.asarray(found.frames if found.time_s is None else found.time_s, float)
+        half = ((x[-1] - x[0]) / max(len(x) - 1, 1) or 1.0) / 2
+        self._add_kymograph(found, x[0] - half, x[-1] + half)
+        self._add_diameters(found, x, colors)
+        for plot, stretch in zip(self.plots, (2, 3), strict=True):
+            plot.setXRange(x[0] - half, x[-1] + half, padding=0)
+            plot.layout.setRowStretchFactor(2, 1)
+            assert self.canvas is not None
+            self.canvas.ci.layout.setRowStretchFactor(self.plots.index(plot), stretch)
+
+    def _add_kymograph(self, found: OverTime, left: float, right: float) -> None:
+        import pyqtgraph as pg
+
+        plot = self.add_plot(f"Position [{found.unit}]")
+        plot.showGrid(x=False, y=False)
+        known = found.kymograph[np.isfinite(found.kymograph)]
+        low, high = np.percentile(known, (0.5, 99.5)) if known.size else (0.0, 1.0)
+        # x, then y
+        picture = pg.ImageItem(np.asarray(found.kymograph, np.float32), axisOrder="col-major")
+        picture.setLevels((float(low), float(high)))
+        start, stop = float(found.position[0]), float(found.position[-1])
+        picture.setRect(QRectF(left, start, right - left, stop - start))
+        plot.addItem(picture)
+        plot.invertY(True)
+        plot.setYRange(start, stop, padding=0)
+
+    def _add_diameters(self, found: OverTime, x: F64, colors: ThemeColors) -> None:
+        series = _series(found)
+        what = "Diameter, separation" if "l" in series else "Diameter"
+        plot = self.add_plot(f"{what} [{found.unit}]", "Frame" if found.time_s is None else "Time [s]")
+        if len(series) > 1:
+            self.add_legend(plot)
+        for (name, (values, error)), color in zip(series.items(), _COLORS[colors.kind], strict=False):
+            _add_band(plot, x, values, _INTERVAL * np.nan_to_num(error), color)
+            symbol = "o" if len(x) < _MARKED else None
+            plot.plot(
+                x, values, name=name, pen={"color": color, "width": 1.5}, antialias=True, connect="finite",
+                symbol=symbol, symbolSize=4, symbolPen=None, symbolBrush=color,
+            )  # fmt: skip
+        shown = np.concatenate([values[np.isfinite(values)] for values, _ in series.values()])
+        if shown.size:
+            # a frame that failed must not hide the others
+            bottom, top = np.percentile(shown, (1, 99))
+            room = max(0.35 * (top - bottom), 0.02 * abs(top), 1e-6)
+            plot.setYRange(bottom - room, top + room, padding=0)
+        else:
+            import pyqtgraph as pg
+
+            text = pg.TextItem("No frame could be measured.", colors.text, anchor=(0.5, 0.5))
+            text.setPos(float(x.mean()), 0.5)
+            plot.addItem(text)
+            plot.setYRange(0, 1, padding=0)
 
 
-def draw_over_time(figure: Any, found: Any, text: str, background: str, kind: str) -> None:
-    """Draw a result of `iter_over_time` into a figure."""
-    figure.clear()
-    figure.set_facecolor(background)
-    image_axes, axes = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
-    has_time = found.time_s is not None
-    x = np.asarray(found.time_s if has_time else found.frames, float)
-    step = (x[-1] - x[0]) / max(len(x) - 1, 1) or 1.0
-    kymograph = np.asarray(found.kymograph, float).T
-    known = kymograph[np.isfinite(kymograph)]
-    low, high = np.percentile(known, (0.5, 99.5)) if known.size else (0.0, 1.0)
-    extent = (x[0] - step / 2, x[-1] + step / 2, found.position[-1], found.position[0])
-    image_axes.imshow(
-        kymograph, cmap="gray", vmin=low, vmax=high, extent=extent, aspect="auto", interpolation="nearest"
-    )
-    image_axes.set_ylabel(f"Position [{found.unit}]", color=text, fontsize=8)
-    diameter, error = (
-        np.atleast_2d(np.asarray(found.diameter, float).T),
-        np.atleast_2d(np.asarray(found.diameter_se, float).T),
-    )
-    many = len(diameter) > 1
-    series = [
-        (f"d{i + 1}" if many else "d", d, se) for i, (d, se) in enumerate(zip(diameter, error, strict=True))
-    ]
-    if many and found.separation is not None and np.isfinite(np.asarray(found.separation, float)).any():
-        series.append(("l", np.asarray(found.separation, float), np.asarray(found.separation_se, float)))
-    for (name, values, se), color in zip(series, _COLORS[kind], strict=False):
-        axes.plot(x, values, color=color, lw=1.3, marker="o" if len(x) < 60 else "", ms=2.5, label=name)
-        band = _INTERVAL * np.where(np.isfinite(se), se, 0)
-        axes.fill_between(x, values - band, values + band, color=color, alpha=0.25, lw=0)
-    shown = np.concatenate([values[np.isfinite(values)] for _, values, _ in series])
-    if shown.size:
-        # a frame that failed must not hide the others
-        bottom, top = np.percentile(shown, (1, 99))
-        room = max(0.35 * (top - bottom), 0.02 * abs(top), 1e-6)
-        axes.set_ylim(bottom - room, top + room)
-    else:
-        axes.text(
-            0.5,
-            0.5,
-            "No frame could be measured.",
-            transform=axes.transAxes,
-            color=text,
-            ha="center",
-            fontsize=8,
-        )
-    what = "Diameter" + (", separation" if len(series) > len(diameter) else "")
-    axes.set_ylabel(f"{what} [{found.unit}]", color=text, fontsize=8)
-    axes.set_xlabel("Time [s]" if has_time else "Frame", color=text, fontsize=8)
-    for one in (image_axes, axes):
-        one.set_facecolor(background)
-        style_axes(one, text)
-    image_axes.grid(False)
-    image_axes.tick_params(labelbottom=False)
-    if many:
-        axes.legend(fontsize=7, frameon=False, labelcolor=text, ncols=3, loc="upper right")
+def _series(found: OverTime) -> dict[str, tuple[F64, F64]]:
+    """Return values and standard errors by name: d, or d1, d2 … and l."""
+    pairs = list(zip(found.diameter.T, found.diameter_se.T, strict=True))
+    if len(pairs) == 1:
+        return {"d": pairs[0]}
+    series = {f"d{i + 1}": pair for i, pair in enumerate(pairs)}
+    if np.isfinite(found.separation).any():
+        series["l"] = found.separation, found.separation_se
+    return series
+
+
+def _add_band(plot: pg.PlotItem, x: F64, values: F64, half: F64, color: str) -> None:
+    import pyqtgraph as pg
+
+    fill = QColor(color)
+    fill.setAlphaF(_BAND_ALPHA)
+    rims = [pg.PlotCurveItem(x, values + sign * half, connect="finite") for sign in (-1, 1)]
+    plot.addItem(pg.FillBetweenItem(*rims, brush=fill))

@@ -14,6 +14,9 @@ from napari_lowdose_tem.measure.profile import Profile
 from napari_lowdose_tem.widgets.profile.kept_rows import Row
 from napari_lowdose_tem.widgets.shared.state import DockState
 
+Segments = tuple[tuple[float, float], ...]
+"""Parts of a line, (start, stop) along it."""
+
 ROLES = ("HDE", "LDE", "output")
 LAYOUTS = {"overlaid": "Overlaid", "stacked": "One above the other"}
 SCALES = {"counts": "Counts", "transmission": "Transmission T", "unit": "0 … 1"}
@@ -62,7 +65,7 @@ class ProfileState(DockState):
     fit: str = "full"
     particles: int = 0
     rule: str = "fraction"
-    background: tuple[tuple[float, float], ...] = ()
+    background: Segments = ()
     curves: tuple[Curve, ...] = ()
     counts: Any = None
     counts_text: str = ""
@@ -82,7 +85,7 @@ def scaled(curve: Curve, scale: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
     return scale_profile(curve.profile, curve.measurement, scale)
 
 
-def parse_segments(text: str) -> tuple[tuple[float, float], ...]:
+def parse_segments(text: str) -> Segments:
     """Read `0–30, 120–150`; nothing is automatic.
 
     Raises
@@ -107,6 +110,6 @@ def parse_segments(text: str) -> tuple[tuple[float, float], ...]:
     return tuple(sorted(segments))
 
 
-def segments_text(segments: tuple[tuple[float, float], ...]) -> str:
+def segments_text(segments: Segments) -> str:
     """Return `0–30, 120–150`."""
     return ", ".join(f"{low:.4g}–{high:.4g}" for low, high in segments)

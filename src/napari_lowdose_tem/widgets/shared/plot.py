@@ -1,151 +1,114 @@
-"""Plots in docks. matplotlib is imported with the first curve drawn."""
+"""Plots in docks. pyqtgraph is imported with the first curve, after Qt, whose binding it then takes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
-    from napari_lowdose_tem.widgets.train.state import Curves
+    import pyqtgraph as pg
 
-HEIGHT_PX = 190
 # told apart in both themes and by colour-blind people
-_COLORS = {
-    "dark": {"steps": "#4d5b6e", "training": "#7cc4ff", "validation": "#ffb454"},
-    "light": {"steps": "#b9c6d6", "training": "#0b62b3", "validation": "#b85c00"},
+ROLE_COLORS = {
+    "dark": {"HDE": "#7cc4ff", "LDE": "#b9b9b9", "output": "#ffb454"},
+    "light": {"HDE": "#0b62b3", "LDE": "#6b6b6b", "output": "#b85c00"},
 }
-_BEST = "best, saved"
-_MARKED = 20  # epochs, beyond which marks would hide the line
-_MARGINS_PX = {"left": 54, "right": 8, "bottom": 40, "top": 6}
+GREEN = {"dark": "#5fd3a6", "light": "#00805a"}
+FONT_PT = 8
+_LEFT_PX, _BOTTOM_PX = 58, 40
 
 
-class LossPlot(QWidget):
-    """Losses against epochs, in the colours of napari's theme."""
+class ThemeColors(NamedTuple):
+    """Colours of a theme of napari, and whether it is "dark" or "light"."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFixedHeight(HEIGHT_PX)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        self._canvas: Any = None
-        self._shown: Curves | None = None
-        self._theme = ""
-
-    @property
-    def figure(self) -> Any:
-        """The figure, or None before the first curve."""
-        return self._canvas.figure if self._canvas is not None else None
-
-    def show_curves(self, curves: Curves, theme: str) -> None:
-        """Draw curves, where they or the theme changed."""
-        if not (curves.step_epochs or curves.epochs) or (self._shown, self._theme) == (curves, theme):
-            return
-        if self._canvas is None:
-            self._canvas = make_canvas()
-            self.layout().addWidget(self._canvas)
-        if theme != self._theme:
-            make_axes(self.figure, theme)
-            self._canvas.fit_margins()
-        self._shown, self._theme = curves, theme
-        draw_losses(self.figure.axes[0], curves)
-        self._canvas.draw_idle()
+    text: str
+    background: str
+    kind: str
 
 
-def make_axes(figure: Any, theme: str) -> None:
-    """Put empty axes and lines in the colours of a theme into a figure."""
-    text, background, kind = theme_colors(theme)
-    colors = _COLORS[kind]
-    figure.clear()
-    figure.set_facecolor(background)
-    axes = figure.add_subplot(facecolor=background)
-    for name, color in colors.items():
-        axes.plot([], [], color=color, lw=1 if name == "steps" else 1.5, ms=3, label=name)
-    axes.plot([], [], "o", ms=8, mfc="none", color=colors["validation"], label=_BEST)
-    axes.set_xlabel("Epoch", color=text, fontsize=8)
-    axes.set_ylabel("Mean absolute error", color=text, fontsize=8)
-    style_axes(axes, text)
-    axes.legend(fontsize=7, frameon=False, labelcolor=text, ncols=2, loc="upper right")
-
-
-def theme_colors(theme: str) -> tuple[str, str, str]:
-    """Text and background colour of a theme of napari, and whether it is "dark" or "light"."""
+def theme_colors(theme: str) -> ThemeColors:
+    """Return the colours of a theme of napari."""
     from napari.utils.theme import get_theme
 
     found = get_theme(theme)
-    return found.text.as_hex(), found.background.as_hex(), found.type
+    return ThemeColors(found.text.as_hex(), found.background.as_hex(), found.type)
 
 
-def style_axes(axes: Any, text: str) -> None:
-    """Draw ticks, frame and grid in the colour of the text."""
-    axes.tick_params(which="both", colors=text, labelsize=8)
-    for spine in axes.spines.values():
-        spine.set_color(text)
-        spine.set_alpha(0.4)
-    axes.grid(alpha=0.15, color=text)
+class DockPlot(QWidget):
+    """One or more plots below each other, empty until something is drawn; the mouse neither moves nor zooms.
+
+    Parameters
+    ----------
+    height_px
+        Its height; None for what room there is.
+    """
+
+    def __init__(self, height_px: int | None = None) -> None:
+        super().__init__()
+        if height_px is not None:
+            self.setFixedHeight(height_px)
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self.canvas: pg.GraphicsLayoutWidget | None = None
+        self.plots: list[pg.PlotItem] = []
+
+    def clear(self, theme: str) -> ThemeColors:
+        """Take all plots away, for those of a theme."""
+        import pyqtgraph as pg
+
+        if self.canvas is None:
+            self.canvas = pg.GraphicsLayoutWidget()
+            self.canvas.ci.layout.setContentsMargins(0, 2, 6, 0)
+            self._layout.addWidget(self.canvas)
+        self.canvas.clear()
+        self.plots = []
+        self._colors = theme_colors(theme)
+        self.canvas.setBackground(self._colors.background)
+        return self._colors
+
+    def add_plot(self, left: str, bottom: str = "") -> pg.PlotItem:
+        """Add a plot with labels at its axes; without a label at the bottom there are no numbers either."""
+        assert self.canvas is not None
+        text = self._colors.text
+        plot = self.canvas.addPlot(row=len(self.plots), col=0)
+        plot.setMenuEnabled(False)
+        plot.hideButtons()
+        plot.setMouseEnabled(False, False)
+        plot.showGrid(x=True, y=True, alpha=0.15)
+        for side, label in (("left", left), ("bottom", bottom)):
+            axis = plot.getAxis(side)
+            axis.enableAutoSIPrefix(False)
+            axis.setTextPen(text)
+            axis.setPen(text)
+            axis.setTickFont(small_font())
+            axis.setStyle(showValues=bool(label))
+            if label:
+                axis.setLabel(label, **{"color": text, "font-size": f"{FONT_PT}pt"})
+        plot.getAxis("left").setWidth(_LEFT_PX)
+        if bottom:
+            plot.getAxis("bottom").setHeight(_BOTTOM_PX)
+        self.plots.append(plot)
+        return plot
+
+    def add_legend(self, plot: pg.PlotItem) -> None:
+        """Name the curves that are added from now on, at the upper right."""
+        size = f"{FONT_PT - 1}pt"
+        plot.addLegend(offset=(-4, 1), labelTextColor=self._colors.text, labelTextSize=size, colCount=3)
 
 
-def draw_losses(axes: Any, curves: Curves) -> None:
-    """Move the lines of the axes to the losses; far faster than new axes."""
-    best = [] if curves.best is None else [curves.best]
-    points = {
-        "steps": (curves.step_epochs, curves.step_losses),
-        "training": (curves.epochs, curves.training),
-        "validation": (curves.epochs, curves.validation),
-        _BEST: ([curves.epochs[i] for i in best], [curves.validation[i] for i in best]),
-    }
-    for line in axes.lines:
-        line.set_data(*points[line.get_label()])
-        if line.get_label() in ("training", "validation"):
-            line.set_marker("o" if len(curves.epochs) < _MARKED else "")
-    scale = "log" if curves.is_wide else "linear"
-    if axes.get_yscale() != scale:
-        axes.set_yscale(scale)
-        _label_plainly(axes.yaxis, scale)
-    axes.relim()
-    axes.autoscale_view()
-    axes.set_xlim(left=0, auto=True)  # or the limits would stay those of the first steps
-    _label_epochs(axes.xaxis, curves)
+def small_font() -> QFont:
+    """Return the font of numbers and names in plots."""
+    font = QFont()
+    font.setPointSize(FONT_PT)
+    return font
 
 
-def _label_plainly(axis: Any, scale: str) -> None:
-    """Label 1, 2 and 5 of a decade as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-
-    if scale == "log":
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-
-
-def _label_epochs(axis: Any, curves: Curves) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(6, integer=bool(curves.epochs) and curves.epochs[-1] > 2))
-
-
-def make_canvas() -> Any:
-    """Make a canvas whose margins stay as wide as their labels."""
-    from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-    from matplotlib.figure import Figure
-
-    class Canvas(FigureCanvasQTAgg):
-        """Keeps the margins as wide as their labels, at half the cost of a layout engine."""
-
-        def resizeEvent(self, event: Any) -> None:
-            super().resizeEvent(event)
-            self.fit_margins()
-
-        def fit_margins(self) -> None:
-            width, height = max(self.width(), 200), max(self.height(), 100)
-            margins = _MARGINS_PX
-            self.figure.subplots_adjust(
-                margins["left"] / width,
-                margins["bottom"] / height,
-                1 - margins["right"] / width,
-                1 - margins["top"] / height,
-                hspace=0.1,
-            )
-
-    return Canvas(Figure())
+def label_decades(axis: pg.AxisItem, low: float, high: float, steps: Sequence[int] = (1, 2, 5)) -> None:
+    """Label a logarithmic axis from 10^low to 10^high by plain numbers, at 1, 2 and 5 of each decade."""
+    exponents = range(int(np.floor(low)), int(np.ceil(high)) + 1)
+    values = [step * 10.0**exponent for exponent in exponents for step in steps]
+    axis.setTicks([[(float(np.log10(value)), f"{value:g}") for value in values]])

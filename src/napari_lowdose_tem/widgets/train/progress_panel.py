@@ -6,8 +6,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_lowdose_tem.widgets.shared.parts import Note, show_message
-from napari_lowdose_tem.widgets.shared.plot import LossPlot
 from napari_lowdose_tem.widgets.train.control import TrainControl
+from napari_lowdose_tem.widgets.train.loss_plot import LossPlot
 from napari_lowdose_tem.widgets.train.state import describe_notes
 from napari_lowdose_tem.widgets.train.validation_pictures import ValidationPictures
 
