@@ -196,15 +196,16 @@ def test_axes_follow_the_curves_and_keep_room_for_their_labels(qtbot, dock):
         assert left == 0
         assert right >= 7
         assert 10**low <= 0.1 and 10**high >= 3
-        qtbot.waitUntil(lambda: labels_fit(dock.progress.plot.canvas, plot))
+        qtbot.waitUntil(lambda: labels_fit(dock.progress.plot))
 
 
-def labels_fit(canvas, plot):
+def labels_fit(shown):
+    (plot,) = shown.plots
     boxes = [
         label.mapRectToScene(label.boundingRect()).adjusted(4, 4, -4, -4)  # without its empty margin
         for label in (plot.getAxis(side).label for side in ("bottom", "left"))
     ]
-    return all(QRectF(canvas.rect()).contains(box) for box in boxes)
+    return all(QRectF(shown.canvas.rect()).contains(box) for box in boxes)
 
 
 def test_validation_pictures_share_their_contrast():
