@@ -50,7 +50,7 @@ class MovieQuality:
     flicker: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoResult:
     """What the demonstration found and the files it left."""
 
@@ -116,7 +116,14 @@ def iter_demo(
     files.append(_draw_overview(folder / "overview.png", [movie[0] for movie in movies], lde, particle))
     files.append(_draw_quality(folder / "quality.png", *quality))
     diameters = _measure_diameters([movie[0] for movie in movies], lde, particle)
-    result = DemoResult(quality[0], quality[1], diameters, frames_per_s, used, tuple(files))
+    result = DemoResult(
+        lde=quality[0],
+        enhanced=quality[1],
+        diameters=diameters,
+        frames_per_s=frames_per_s,
+        device=used,
+        files=tuple(files),
+    )
     yield DemoStep("done", n_frames, n_frames, result)
 
 

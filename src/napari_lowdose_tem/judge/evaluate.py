@@ -5,7 +5,7 @@ minimum and maximum. MAE and PSNR (peak 1) are those of the output on that scale
 reference's: the output of the paper is on the reference's scale too, not stretched by itself (in its Fig. 5d
 it ends at 0.15 and 0.8). They are also given with the output stretched by its own extremes, where two pixels
 decide about all others, and, with SSIM, after fitting the output to the reference by a least-squares line.
-Particles invented and missed are counted by the rule of `detect`, against the simulator's truth where
+Particles invented and missed are counted by the rule of `particles.find`, against the simulator's truth where
 truth.json lies beside the frames, else against what the same rule finds in the high-dose frame.
 """
 

@@ -121,7 +121,7 @@ def iter_check(
     findings += _find_copies(uses)
     pairs: list[RegisteredPair] = []
     doses: list[float] = []
-    sizes_nm: list[float] = []
+    shifts_nm: list[float] = []
     for done, field in enumerate(fields, 1):
         try:
             loaded = load_field(field)
@@ -132,7 +132,7 @@ def iter_check(
                 doses += [dose] if dose is not None else []
                 pairs.append(pair)
                 if any(pair.shift_px) and loaded.pixel_size_nm:
-                    sizes_nm.append(float(np.hypot(*np.multiply(pair.shift_px, loaded.pixel_size_nm))))
+                    shifts_nm.append(float(np.hypot(*np.multiply(pair.shift_px, loaded.pixel_size_nm))))
         except (ValueError, OSError) as err:
             findings.append(_from_error(field.hde, err))
         if done == len(fields) and pairs and all(pair.refused for pair in pairs):
@@ -141,10 +141,15 @@ def iter_check(
                     "error", Path(source), "no pair shows the same field twice", "see what is said of each"
                 )
             )
-        summary = _summarise(fields, pairs, doses, sizes_nm, findings) if done == len(fields) else None
+        summary = None
+        if done == len(fields):
+            summary = _summarise(
+                fields=fields, pairs=pairs, doses=doses, shifts_nm=shifts_nm, findings=findings
+            )
         yield CheckProgress(done, len(fields), tuple(findings), summary)
     if not fields:
-        yield CheckProgress(0, 0, tuple(findings), _summarise(fields, pairs, doses, sizes_nm, findings))
+        nothing = _summarise(fields=[], pairs=[], doses=[], shifts_nm=[], findings=findings)
+        yield CheckProgress(0, 0, tuple(findings), nothing)
 
 
 def check(source: str | Path, **options: Any) -> CheckProgress:
@@ -252,6 +257,7 @@ def _find_copies(uses: list[list[Field]]) -> list[Finding]:
 
 
 def _summarise(
+    *,
     fields: list[Field],
     pairs: list[RegisteredPair],
     doses: list[float],

@@ -18,7 +18,7 @@ from napari_lowdose_tem.pairs.register import Registration, register_frame
 Pixels = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RegisteredPair:
     """A low-dose frame and what it shows, from the high-dose frame.
 
@@ -47,7 +47,7 @@ class RegisteredPair:
     refused: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LoadedField:
     """Frames of a field.
 
@@ -109,8 +109,23 @@ def load_field(field: Field, reduction: str = "area", register: bool = True) -> 
         reference = at_rest
         if any(steps):
             reference = reduce_frame(_moved(hde, *steps), field.factor, reduction).astype(np.float32)
-        pairs.append(RegisteredPair(path, counts, reference, found.shift_px, found.confidence, found.refused))
-    return LoadedField(field, tuple(pairs), at_rest, pixel_size_nm, counts_per_electron)
+        pairs.append(
+            RegisteredPair(
+                path=path,
+                counts=counts,
+                reference=reference,
+                shift_px=found.shift_px,
+                confidence=found.confidence,
+                refused=found.refused,
+            )
+        )
+    return LoadedField(
+        field=field,
+        pairs=tuple(pairs),
+        reference=at_rest,
+        pixel_size_nm=pixel_size_nm,
+        counts_per_electron=counts_per_electron,
+    )
 
 
 def _single_frame(path: Path, image: Image) -> Pixels:

@@ -35,7 +35,7 @@ R = TypeVar("R")
 Work = Generator[Progress, None, dict[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Size:
     """How much is made: fields, pixels, exposures, frames timed."""
 
@@ -52,8 +52,9 @@ class Size:
         return 64_000.0 * (self.lde_px / self.hde_px) ** 2
 
 
-FULL = Size(1.0, 512, 4096, 8, 61, 100)  # odd: one exposure is the middle one
-QUICK = Size(1e-6, 256, 1024, 4, 5, 3)
+# an odd number of repeats: one exposure is the middle one
+FULL = Size(fraction=1.0, lde_px=512, hde_px=4096, example_fine=8, repeats=61, timed=100)
+QUICK = Size(fraction=1e-6, lde_px=256, hde_px=1024, example_fine=4, repeats=5, timed=3)
 
 
 @dataclass(frozen=True)

@@ -127,11 +127,22 @@ def iter_dataset(
         raise ValueError(f"dose {lowest} to {highest} e-/px; give the lower one first, and one for movies")
     _check(folder, materials, pairs, frames, lde_px, hde_px, resume)
     hde_camera = _high_dose_camera(camera, hde_dose_e_per_px)
-    lde = _Exposure(lde_px, pixel_size_nm, lowest, camera, FINER, highest)
+    lde = _Exposure(lde_px, pixel_size_nm, lowest, camera, finer=FINER, highest_dose_e_per_px=highest)
     hde = _Exposure(hde_px, pixel_size_nm * lde_px / hde_px, hde_dose_e_per_px, hde_camera)
     total = len(materials) * (pairs + frames)
     # closed with this generator: a stopped job leaves the truth of what is complete and no partial movie
-    with closing(_iter_paths(folder, materials, pairs, frames, lde, hde, motion, seed, resume)) as paths:
+    paths = _iter_paths(
+        folder,
+        materials,
+        pairs=pairs,
+        frames=frames,
+        lde=lde,
+        hde=hde,
+        motion=motion,
+        seed=seed,
+        resume=resume,
+    )
+    with closing(paths):
         for done, path in enumerate(paths, 1):
             yield DatasetStep(done, total, path)
 
@@ -139,6 +150,7 @@ def iter_dataset(
 def _iter_paths(
     folder: Path,
     materials: Sequence[str],
+    *,
     pairs: int,
     frames: int,
     lde: _Exposure,
