@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from napari_lowdose_tem.cli import app
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import write
-from napari_lowdose_tem.measure.errors import NETWORK_FACTOR
+from napari_lowdose_tem.measure.thresholds import NETWORK_FACTOR
 
 PX = 4.8
 LINE = "30.4,12,30.4,62"

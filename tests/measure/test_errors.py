@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from napari_lowdose_tem.measure import FitOptions, Line, fit_profile, sample_line
-from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere, bound_spheres
+from napari_lowdose_tem.measure.errors import bound_sphere, bound_spheres
+from napari_lowdose_tem.measure.thresholds import NETWORK_FACTOR
 
 PX, SIGMA, NOISE = 4.8, 5.0, 0.46
 K = -np.log([0.59, 0.5])

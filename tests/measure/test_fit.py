@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from napari_lowdose_tem.measure import FitOptions, Line, fit_profile, sample_line, suggest_particles
-from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
+from napari_lowdose_tem.measure.errors import bound_sphere
+from napari_lowdose_tem.measure.thresholds import NETWORK_FACTOR
 
 PX = 4.8  # nm
 ONE = FitOptions(particles=1)

@@ -1,4 +1,4 @@
-"""The paper's fit and its exponential form: an arc through the points near the centre."""
+"""The paper's fit and its exponential form: an parabola through the points near the centre."""
 
 from __future__ import annotations
 
@@ -9,44 +9,58 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import F64
-from napari_lowdose_tem.measure import first_guess as guess
-from napari_lowdose_tem.measure.background import Known, find_segments, fit_level, mark_background
+from napari_lowdose_tem.measure.background import (
+    MeasuredBackground,
+    find_background_segments,
+    fit_background,
+    mark_background,
+)
 from napari_lowdose_tem.measure.errors import estimate_covariance
-from napari_lowdose_tem.measure.fit_result import BACKGROUND_NOT_POSITIVE, Fitted, RefusedError
+from napari_lowdose_tem.measure.first_guess import FirstGuess, measure_noise
+from napari_lowdose_tem.measure.fit_result import BACKGROUND_NOT_POSITIVE, FitResult, RefusedError
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Profile, measure_inflation
+from napari_lowdose_tem.measure.thresholds import (
+    CENTRAL_ROUNDS,
+    CENTRAL_WINDOW,
+    LEAST_BACKGROUND_SAMPLES,
+    LEAST_CENTRAL_SAMPLES,
+    LEAST_WEIGHT,
+)
 
 Mask = npt.NDArray[np.bool_]
 
-WINDOW = 0.8
-"""Share of the radius within which the points of the paper's fit lie."""
 
-
-def fit_arcs(
-    profile: Profile, start: guess.Start, base: F64, known: Known | None, options: FitOptions
-) -> Fitted:
+def fit_central(
+    profile: Profile, guess: FirstGuess, base: F64, marked: MeasuredBackground | None, options: FitOptions
+) -> FitResult:
     """Fit the points near each centre by a parabola, the background beforehand."""
-    centers, radii = start.centers.copy(), start.radii.copy()
+    centers, radii = guess.centers.copy(), guess.radii.copy()
     x = profile.position - profile.length / 2
     for _ in range(2):  # the second time with the background beyond the particles found
-        if known is None:
+        if marked is None:
             beyond = mark_background(profile, centers, radii, profile.pixel)
-            if beyond.sum() < 3:
+            if beyond.sum() < LEAST_BACKGROUND_SAMPLES:
                 raise RefusedError(
                     "too little background on the line; draw it longer, or mark the background"
                 )
-            level = fit_level(profile, beyond, find_segments(profile, centers, radii, profile.pixel))
+            level = fit_background(
+                profile, beyond, find_background_segments(profile, centers, radii, profile.pixel)
+            )
         else:
-            level = known
+            level = marked
         base = level.background.level + level.background.slope * x
         if not (base > 0).all():
             raise RefusedError(BACKGROUND_NOT_POSITIVE)
-        centers, radii = _fit_arcs_on(profile, base, centers, radii, options.model)
-    arcs = [_Arc.take(profile, base, c, r, options.model) for c, r in zip(centers, radii, strict=True)]
-    covariance = np.zeros((2 * len(arcs),) * 2)
+        centers, radii = _fit_central_on(profile, base, centers, radii, options.model)
+    parabolas = [
+        _CentralParabola.through(profile, base, c, r, options.model)
+        for c, r in zip(centers, radii, strict=True)
+    ]
+    covariance = np.zeros((2 * len(parabolas),) * 2)
     spread = np.sqrt(np.diag(level.covariance))
-    for i, arc in enumerate(arcs):
-        own, dof = arc.covariance(measure_inflation(profile))
+    for i, parabola in enumerate(parabolas):
+        own, dof = parabola.covariance(measure_inflation(profile))
         part = slice(2 * i, 2 * i + 2)
         covariance[part, part] = own
     # an error of the background moves all particles together
@@ -54,18 +68,18 @@ def fit_arcs(
     for level_step, slope_step in ((spread[0], 0.0), (0.0, spread[1])):
         if level_step or slope_step:
             shifted = base + level_step + slope_step * x
-            moved = _fit_arcs_on(profile, shifted, centers, radii, options.model, rounds=1)
+            moved = _fit_central_on(profile, shifted, centers, radii, options.model, rounds=1)
             moves.append(np.stack([moved[0] - centers, moved[1] - radii], 1).ravel())
     for move in moves:
         covariance += np.outer(move, move)
     used = np.zeros(len(profile.position), bool)
     curve = np.full(len(profile.position), np.nan)
-    for arc in arcs:
-        used |= arc.inside
-        curve[arc.inside] = arc.curve(profile.position[arc.inside], base[arc.inside])
-    noise = guess.measure_noise(profile.intensity / base) or 1e-12
-    peaks = np.array([arc.depth for arc in arcs])
-    return Fitted(
+    for parabola in parabolas:
+        used |= parabola.inside
+        curve[parabola.inside] = parabola.curve(profile.position[parabola.inside], base[parabola.inside])
+    noise = measure_noise(profile.intensity / base) or 1e-12
+    peaks = np.array([parabola.depth for parabola in parabolas])
+    return FitResult(
         centers=centers,
         radii=radii,
         contrasts=np.array([-math.log(max(1 - peak, 1e-3)) for peak in peaks]),
@@ -74,7 +88,9 @@ def fit_arcs(
         covariance=covariance,
         contrast_se=None,
         dof=dof,
-        significance=np.array([arc.depth * math.sqrt(arc.inside.sum()) / noise for arc in arcs]),
+        significance=np.array(
+            [parabola.depth * math.sqrt(parabola.inside.sum()) / noise for parabola in parabolas]
+        ),
         base=base,
         position=profile.position[used],
         curve=curve[used],
@@ -82,19 +98,19 @@ def fit_arcs(
     )
 
 
-def _fit_arcs_on(
-    profile: Profile, base: F64, centers: F64, radii: F64, model: str, rounds: int = 12
+def _fit_central_on(
+    profile: Profile, base: F64, centers: F64, radii: F64, model: str, rounds: int = CENTRAL_ROUNDS
 ) -> tuple[F64, F64]:
     new_centers, new_radii = centers.copy(), radii.copy()
     for i in range(len(centers)):
         for _ in range(rounds):
-            arc = _Arc.take(profile, base, new_centers[i], new_radii[i], model)
-            change = abs(arc.center - new_centers[i]) + abs(arc.radius - new_radii[i])
+            parabola = _CentralParabola.through(profile, base, new_centers[i], new_radii[i], model)
+            change = abs(parabola.center - new_centers[i]) + abs(parabola.radius - new_radii[i])
             # half of the way: the window would otherwise swing between two sets of points
             new_centers[i], new_radii[i] = (
-                (arc.center, arc.radius)
+                (parabola.center, parabola.radius)
                 if rounds == 1
-                else ((new_centers[i] + arc.center) / 2, (new_radii[i] + arc.radius) / 2)
+                else ((new_centers[i] + parabola.center) / 2, (new_radii[i] + parabola.radius) / 2)
             )
             if change < 1e-3 * profile.pixel:
                 break
@@ -102,7 +118,7 @@ def _fit_arcs_on(
 
 
 @dataclass(frozen=True, eq=False)
-class _Arc:
+class _CentralParabola:
     """A parabola z = a + b·u + c·u² through the points near a centre, u from `around`, z = y² or (B - I)²."""
 
     model: str
@@ -113,11 +129,16 @@ class _Arc:
     residuals: F64
 
     @classmethod
-    def take(cls, profile: Profile, base: F64, center: float, radius: float, model: str) -> _Arc:
-        inside = (np.abs(profile.position - center) <= WINDOW * radius) & np.isfinite(profile.intensity)
-        if inside.sum() < 4:
+    def through(
+        cls, profile: Profile, base: F64, center: float, radius: float, model: str
+    ) -> _CentralParabola:
+        inside = (np.abs(profile.position - center) <= CENTRAL_WINDOW * radius) & np.isfinite(
+            profile.intensity
+        )
+        if inside.sum() < LEAST_CENTRAL_SAMPLES:
             raise RefusedError(
-                f"fewer than 4 samples lie within {WINDOW:g} radii of the centre; choose the full fit"
+                f"fewer than {LEAST_CENTRAL_SAMPLES} samples within {CENTRAL_WINDOW:g} radii of the centre; "
+                "choose the full fit"
             )
         transmission = profile.intensity[inside] / base[inside]
         if model == "exponential" and (transmission <= 0).any():
@@ -130,7 +151,7 @@ class _Arc:
         coefficients = np.linalg.lstsq(design, z, rcond=None)[0]
         if model == "paper":
             # the error of a square grows with its root
-            weight = 1 / np.sqrt(np.maximum(design @ coefficients, 0.05 * z.max()))[:, None]
+            weight = 1 / np.sqrt(np.maximum(design @ coefficients, LEAST_WEIGHT * z.max()))[:, None]
             design, z = design * weight, z * weight[:, 0]
             coefficients = np.linalg.lstsq(design, z, rcond=None)[0]
         a, b, c = coefficients

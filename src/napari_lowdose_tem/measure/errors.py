@@ -17,11 +17,6 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.sphere import model_disc
 
-_MOST_LAGS = 12
-
-NETWORK_FACTOR = 1.3
-"""Times the bound: error of an enhanced frame, beside that seen in the residuals."""
-
 
 @dataclass(frozen=True)
 class SphereErrors:
@@ -61,7 +56,7 @@ def estimate_covariance(jacobian: F64, residuals: F64, least_inflation: float = 
     if np.linalg.cond(information) > 1e12:
         raise np.linalg.LinAlgError("the parameters cannot be told apart")
     inverse = np.linalg.inv(information)
-    lags = min(_MOST_LAGS, n // 5)
+    lags = n // 5
     total = float(residuals @ residuals)
     if total == 0:
         return np.zeros((p, p)), float(n - p)

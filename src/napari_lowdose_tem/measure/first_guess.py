@@ -14,27 +14,32 @@ from scipy import ndimage, optimize
 
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.profile import Profile
+from napari_lowdose_tem.measure.thresholds import (
+    ALIKE,
+    GUESS_BEYOND,
+    GUESS_BLUR,
+    GUESS_CENTERS,
+    GUESS_LARGEST_RADIUS,
+    GUESS_RADII,
+    GUESS_ROUNDS,
+    GUESS_SAMPLES,
+    GUESS_SMALLEST_RADIUS_PX,
+    LEAST_PROMINENCE,
+    LEAST_TRANSMISSION,
+    LINE_ENDS,
+    MOST_EXCHANGES,
+    MOST_GUESSES,
+    PAIR_RADII,
+    PAIR_RIM,
+    PEAK_WIDTH,
+)
 
-_SAMPLES = 96
-_PLACES, _RADII = 36, 9
-_SMALLEST_RADIUS_PX = 1.5
-_BLUR = 1.2  # samples
-_LOWEST = 0.02  # of the background
-_EXCHANGES = 6
-_LEAST_NEW = 1e-3  # of a sphere's square, what others do not explain
-_RIM = 0.15  # of the darkest
-_SHARES = (0.12, 0.17, 0.22, 0.28, 0.35, 0.42)  # of a radius in the length of two spheres
-_MOST_STARTS = 4
-_REFINEMENTS = 20
-_ALIKE = 0.03  # difference of places and radii, in radii
-_LEAST_PROMINENCE = 0.1  # of a dip, of the deepest
 _TINY = 1e-9  # a sphere between two samples is seen by none
-_ENDS = 0.12  # of the line, at either end
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """Spheres to start from: places and radii [unit], K."""
+class FirstGuess:
+    """Spheres where a fit begins: places and radii [unit], K."""
 
     centers: F64
     radii: F64
@@ -44,7 +49,7 @@ class Start:
 def guess_background(profile: Profile) -> F64:
     """Line through the medians of both ends of the profile, at every sample [intensity]."""
     position, intensity = profile.position, profile.intensity
-    n = max(3, round(_ENDS * len(position)))
+    n = max(3, round(LINE_ENDS * len(position)))
     finite = np.flatnonzero(np.isfinite(intensity))
     (x0, y0), (x1, y1) = (
         (position[part].mean(), np.median(intensity[part])) for part in (finite[:n], finite[-n:])
@@ -53,7 +58,7 @@ def guess_background(profile: Profile) -> F64:
     return np.asarray(y0 + slope * (position - x0))
 
 
-class Starts:
+class FirstGuesses:
     """Guesses of one, two … spheres on a profile.
 
     Parameters
@@ -67,36 +72,40 @@ class Starts:
     def __init__(self, profile: Profile, background: F64) -> None:
         self._position, self._y = _thin_out(profile.position, _take_log(profile, background))
         length = profile.length
-        smallest = min(_SMALLEST_RADIUS_PX * profile.pixel, 0.1 * length)
-        places, radii = np.linspace(0, length, _PLACES), np.geomspace(smallest, 0.55 * length, _RADII)
+        smallest = min(GUESS_SMALLEST_RADIUS_PX * profile.pixel, 0.1 * length)
+        places, radii = (
+            np.linspace(0, length, GUESS_CENTERS),
+            np.geomspace(smallest, GUESS_LARGEST_RADIUS * length, GUESS_RADII),
+        )
         center, radius = (a.ravel() for a in np.meshgrid(places, radii, indexing="ij"))
-        kept = (center - radius > -0.1 * length) & (center + radius < 1.1 * length)
+        beyond = GUESS_BEYOND * length
+        kept = (center - radius > -beyond) & (center + radius < length + beyond)
         self._center, self._radius = center[kept], radius[kept]
         chord = 1 - ((self._position - self._center[:, None]) / self._radius[:, None]) ** 2
         self._step = float(np.diff(self._position).min())
-        self._blur = _BLUR * len(self._position) / len(profile.position)
+        self._blur = GUESS_BLUR * len(self._position) / len(profile.position)
         self._smooth = ndimage.gaussian_filter1d(self._y, self._blur, mode="nearest")
         atoms = ndimage.gaussian_filter1d(np.sqrt(np.maximum(chord, 0)), self._blur, mode="nearest")
         self._atoms = atoms / np.sqrt((atoms**2).sum(1) + _TINY)[:, None]
         self._norm = 1 / np.sqrt((atoms**2).sum(1) + _TINY)
 
-    def find(self, count: int) -> list[Start]:
+    def find(self, count: int) -> list[FirstGuess]:
         """Guess `count` spheres, in several ways where one may mislead; none where fewer are seen."""
-        found = [self._take(self._pursue(count))]
+        found = [self._solve_contrasts(self._pursue(count))]
         if count == 2:
             found += self._span_pairs()
         if count > 1 and (peaks := self._find_peaks(count)):
             found.append(peaks)
-        found = [start for start in found if (start.contrasts > 0).all()]
+        found = [guess for guess in found if (guess.contrasts > 0).all()]
         return self._refine(found) if count > 1 and found else found
 
-    def _take(self, indices: list[int]) -> Start:
+    def _solve_contrasts(self, indices: list[int]) -> FirstGuess:
         contrasts = _solve(self._atoms[indices], self._y) * self._norm[indices]
-        return Start(self._center[indices], self._radius[indices], contrasts)
+        return FirstGuess(self._center[indices], self._radius[indices], contrasts)
 
-    def _refine(self, starts: list[Start]) -> list[Start]:
-        """Fit all starts to the logarithm of the profile by damped Gauss–Newton; the best that differ."""
-        values = np.stack([[s.centers, np.log(s.radii), s.contrasts] for s in starts]).swapaxes(1, 2)
+    def _refine(self, guesses: list[FirstGuess]) -> list[FirstGuess]:
+        """Fit all guesses to the logarithm of the profile by damped Gauss–Newton; the best that differ."""
+        values = np.stack([[s.centers, np.log(s.radii), s.contrasts] for s in guesses]).swapaxes(1, 2)
         n, count, _ = values.shape
         length, step = float(self._position[-1]), self._step
         low = np.array([-0.1 * length, np.log(0.5 * step), 1e-3])
@@ -106,7 +115,7 @@ class Starts:
         values = np.clip(values, low, high)
         spheres = self._model(values)
         misfit = self._y - spheres.sum(1)
-        for _ in range(_REFINEMENTS):
+        for _ in range(GUESS_ROUNDS):
             slopes = [
                 (self._model(values + move * np.eye(3)[i]) - spheres) / move for i, move in enumerate(moves)
             ]
@@ -122,16 +131,16 @@ class Starts:
             values[better], spheres[better] = tried[better], spheres_there[better]
             misfit[better] = misfit_there[better]
             damping *= np.where(better, 0.3, 5.0)
-        chosen: list[Start] = []
+        chosen: list[FirstGuess] = []
         for i in np.argsort((misfit**2).sum(1)).tolist():
             centers, log_radii, contrasts = values[i][np.argsort(values[i, :, 0])].T
-            start = Start(centers, np.exp(log_radii), contrasts)
-            if len(chosen) < _MOST_STARTS and not any(_is_alike(start, other) for other in chosen):
-                chosen.append(start)
+            guess = FirstGuess(centers, np.exp(log_radii), contrasts)
+            if len(chosen) < MOST_GUESSES and not any(_is_alike(guess, other) for other in chosen):
+                chosen.append(guess)
         return chosen
 
     def _model(self, values: F64) -> F64:
-        """Logarithm of each sphere's image (starts, spheres, samples) of place, log radius and K."""
+        """Logarithm of each sphere's image (guesses, spheres, samples) of place, log radius and K."""
         radius = np.exp(values[:, :, 1, None])
         edges = self._position + self._step * np.array([[-0.5], [0.5]])
         u = np.clip((edges[:, None, None] - values[:, :, :1]) / radius, -1, 1)
@@ -145,7 +154,7 @@ class Starts:
         chosen: list[int] = []
         for _ in range(count):
             chosen.append(self._best_beside(chosen))
-        for _ in range(_EXCHANGES if count > 1 else 0):
+        for _ in range(MOST_EXCHANGES if count > 1 else 0):
             before = list(chosen)
             for i in range(count):
                 chosen[i] = self._best_beside(chosen[:i] + chosen[i + 1 :])
@@ -160,31 +169,31 @@ class Starts:
             basis = np.linalg.qr(atoms[others].T)[0]
             atoms, y = atoms - (atoms @ basis) @ basis.T, y - basis @ (basis.T @ y)
         norm = (atoms**2).sum(1)
-        gain = np.where(norm > _LEAST_NEW, (atoms @ y) / np.sqrt(np.maximum(norm, _LEAST_NEW)), -np.inf)
+        gain = np.where(norm > _TINY, (atoms @ y) / np.sqrt(np.maximum(norm, _TINY)), -np.inf)
         return int(np.argmax(gain))
 
-    def _span_pairs(self) -> list[Start]:
+    def _span_pairs(self) -> list[FirstGuess]:
         """Pairs of spheres of one material that reach from end to end of what is dark, of many sizes."""
         y = self._smooth
         if not y.max() > 0:
             return []
-        dark = np.flatnonzero(y > _RIM * y.max())
+        dark = np.flatnonzero(y > PAIR_RIM * y.max())
         left, right = self._position[dark[0]] - 0.5 * self._step, self._position[dark[-1]] + 0.5 * self._step
         pairs = []
-        for first, second in itertools.product(_SHARES, _SHARES):
+        for first, second in itertools.product(PAIR_RADII, PAIR_RADII):
             radii = np.array([first, second]) * (right - left)
             centers = np.array([left + radii[0], right - radii[1]])
             image = self._model(np.stack([centers, np.log(radii), radii], axis=1)[None])[0].sum(0)
             factor = float(image @ self._y) / float(image @ image + _TINY)
-            pairs.append(Start(centers, radii, factor * radii))
+            pairs.append(FirstGuess(centers, radii, factor * radii))
         return pairs
 
-    def _find_peaks(self, count: int) -> Start | None:
+    def _find_peaks(self, count: int) -> FirstGuess | None:
         """Spheres at the deepest dips, as wide as the way to half of the depth, or to the next one."""
         from scipy.signal import find_peaks  # slow to import
 
         y = self._smooth
-        peaks, found = find_peaks(y, prominence=_LEAST_PROMINENCE * float(y.max()))
+        peaks, found = find_peaks(y, prominence=LEAST_PROMINENCE * float(y.max()))
         if len(peaks) < count:
             return None
         chosen = np.sort(peaks[np.argsort(found["prominences"])[::-1][:count]])
@@ -194,30 +203,28 @@ class Starts:
             shallow = np.flatnonzero(y[low : high + 1] < y[peak] / 2) + low
             left = max(shallow[shallow < peak], default=low)
             right = min(shallow[shallow > peak], default=high)
-            radii.append(1.1 * min(peak - left, right - peak))
-        return Start(self._position[chosen], np.maximum(radii, 1.0) * self._step, y[chosen])
+            radii.append(PEAK_WIDTH * min(peak - left, right - peak))
+        return FirstGuess(self._position[chosen], np.array(radii) * self._step, y[chosen])
 
 
-def _is_alike(start: Start, other: Start) -> bool:
-    apart = np.abs([start.centers - other.centers, start.radii - other.radii])
-    return bool((apart < _ALIKE * start.radii).all())
+def _is_alike(guess: FirstGuess, other: FirstGuess) -> bool:
+    apart = np.abs([guess.centers - other.centers, guess.radii - other.radii])
+    return bool((apart < ALIKE * guess.radii).all())
 
 
 def measure_noise(values: F64) -> float:
     """Robust white noise of evenly spaced samples from their fourth differences, r.m.s."""
     values = values[np.isfinite(values)]
-    if len(values) < 8:
-        return 0.0
     return float(np.median(np.abs(np.diff(values, 4))) / 0.6745 / np.sqrt(70))
 
 
 def _take_log(profile: Profile, background: F64) -> F64:
     transmission = profile.intensity / background
-    return np.asarray(-np.log(np.maximum(transmission, _LOWEST)))
+    return np.asarray(-np.log(np.maximum(transmission, LEAST_TRANSMISSION)))
 
 
 def _thin_out(position: F64, y: F64) -> tuple[F64, F64]:
-    block = -(-len(y) // _SAMPLES)
+    block = -(-len(y) // GUESS_SAMPLES)
     n = len(y) // block
     finite = np.isfinite(y[: n * block]).reshape(n, block)
     total = np.where(finite, y[: n * block].reshape(n, block), 0).sum(1)

@@ -10,18 +10,6 @@ import numpy.typing as npt
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.measurement import Background
 
-LEAST_SIGNIFICANCE = 4.0
-"""Of a dip, to be there: its depth over its error, as a matched filter sees it."""
-
-MEASURABLE = 12.0
-"""Significance from which on a line's standard errors hold; below, they miss the truth far too often."""
-
-MOST_ERROR = 0.4
-"""Standard error of a diameter, of the diameter."""
-
-SMALLEST_RADIUS_PX = 1.0
-
-
 BACKGROUND_NOT_POSITIVE = "the background is not above zero; use counts, with the dark level subtracted"
 
 
@@ -30,7 +18,7 @@ class RefusedError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FitResult:
     """Parameters of the spheres with their covariance; what differs between the models ends here."""
 
     centers: F64

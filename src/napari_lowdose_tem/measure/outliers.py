@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-_NOISES = 8.0  # above the brightest neighbour
-_SHARE = 0.2  # of the level
+from napari_lowdose_tem.measure.thresholds import HOT_NOISES, HOT_SHARE
 
 
 def find_hot(
@@ -35,6 +34,6 @@ def find_hot(
     middle, high = np.percentile(excess[known], (50, 98))
     # a few electrons a pixel have no median deviation
     noise = max(1.4826 * float(np.median(np.abs(excess[known] - middle))), float(high - middle) / 2)
-    least = max(_NOISES * noise, _SHARE * abs(float(np.median(here[known]))))
+    least = max(HOT_NOISES * noise, HOT_SHARE * abs(float(np.median(here[known]))))
     hot[rows, cols] = known & (excess > least)
     return hot

@@ -22,12 +22,9 @@ from napari_lowdose_tem.io.output import write_text
 from napari_lowdose_tem.measure.fit import fit_profile, suggest_particles
 from napari_lowdose_tem.measure.measurement import FitOptions, Measurement
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
+from napari_lowdose_tem.measure.thresholds import DRIFT_RENEWAL, DRIFT_SIDE, DRIFT_SIDE_PX, PARTICLE_POLLS
 
-_BLOCK = 16  # frames read at once
-_ASKED = 9  # frames that decide how many particles there are
-_LEAST_SIDE_PX = 96  # of the window whose drift is followed
-_RENEWAL = 0.1  # share of a new frame in the mean that the next is compared with
-_LEAST_CONFIDENCE = 0.1
+_FRAMES_READ = 16  # frames read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,16 +152,16 @@ def iter_over_time(
         raise ValueError(f"raw stack of {raw.data.shape} px for one of {image.data.shape} px")
     total = last - first
     if options.particles is None:
-        options = replace(options, particles=_ask(image, line, options, first, last))
+        options = replace(options, particles=_vote(image, line, options, first, last))
     raw_noise = read_raw_noise(image) if raw_noise is None else raw_noise
     drift = _Drift(line, image.frame_shape) if follow else None
     profiles: list[Profile] = []
     found: list[Measurement] = []
     shifts: list[tuple[float, float]] = []
     gather = partial(_gather, image, first, profiles, found, shifts, options.particles or 1)
-    for start in range(first, last, _BLOCK):
-        block = image.frames(start, min(start + _BLOCK, last))
-        noisy = None if raw is None else raw.frames(start, min(start + _BLOCK, last))
+    for start in range(first, last, _FRAMES_READ):
+        block = image.frames(start, min(start + _FRAMES_READ, last))
+        noisy = None if raw is None else raw.frames(start, min(start + _FRAMES_READ, last))
         for i, frame in enumerate(block):
             shift = drift.follow(frame) if drift else (0.0, 0.0)
             noise = raw_noise if noisy is None else _find_noise(noisy[i])
@@ -201,13 +198,13 @@ def _measure(
     return profile, fit_profile(profile, options, raw_noise)
 
 
-def _ask(image: Image, line: Line, options: FitOptions, first: int, last: int) -> int:
-    asked = np.unique(np.linspace(first, last - 1, min(_ASKED, last - first)).astype(int))
-    said = Counter(
+def _vote(image: Image, line: Line, options: FitOptions, first: int, last: int) -> int:
+    voters = np.unique(np.linspace(first, last - 1, min(PARTICLE_POLLS, last - first)).astype(int))
+    votes = Counter(
         suggest_particles(sample_line(image.frames(i, i + 1)[0], line, image.pixel_size_nm), options)
-        for i in asked.tolist()
+        for i in voters.tolist()
     )
-    return said.most_common(1)[0][0]
+    return votes.most_common(1)[0][0]
 
 
 def _find_noise(frame: npt.NDArray[Any]) -> float | None:
@@ -259,7 +256,7 @@ class _Drift:
 
     def __init__(self, line: Line, shape: tuple[int, int]) -> None:
         self._middle = [(a + b) / 2 for a, b in zip(line.start, line.stop, strict=True)]
-        side = max(_LEAST_SIDE_PX, math.ceil(1.5 * line.length_px))
+        side = max(DRIFT_SIDE_PX, math.ceil(DRIFT_SIDE * line.length_px))
         self._sides = [min(side, n) for n in shape]
         self._shape = shape
         self._shift = np.zeros(2)
@@ -267,17 +264,15 @@ class _Drift:
 
     def follow(self, frame: npt.NDArray[Any]) -> tuple[float, float]:
         """Return how far the frame lies off the first one, rows and columns [px]."""
-        from napari_lowdose_tem.pairs.register import register_frame
+        from napari_lowdose_tem.pairs.register import find_shift
 
         window = self._cut(frame)
         if self._mean is None:
             self._mean = window
             return 0.0, 0.0
-        found = register_frame(self._mean, window)
-        if found.confidence >= _LEAST_CONFIDENCE and not found.refused:
-            self._shift = self._shift + found.shift_px
-            window = self._cut(frame)
-        self._mean = (1 - _RENEWAL) * self._mean + _RENEWAL * window
+        self._shift = self._shift + find_shift(self._mean, window)  # zeros where it cannot be told
+        window = self._cut(frame)
+        self._mean = (1 - DRIFT_RENEWAL) * self._mean + DRIFT_RENEWAL * window
         return float(self._shift[0]), float(self._shift[1])
 
     def _cut(self, frame: npt.NDArray[Any]) -> F64:

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.outliers import find_hot
+from napari_lowdose_tem.measure.thresholds import LEAST_PRESENT
 
 SHORTEST_PX = 8.0
 _REACH_PX = 12  # a cubic spline's coefficients forget what is farther away
@@ -168,7 +169,7 @@ def sample_line(
     # the mean of what is there: a line may run beside a dead pixel, or with its width along the rim
     present = np.isfinite(intensity)
     total = np.where(present, intensity, 0).sum(1)
-    mean = np.where(present.sum(1) * 2 > n_across, total / np.maximum(present.sum(1), 1), np.nan)
+    mean = np.where(present.sum(1) > LEAST_PRESENT * n_across, total / np.maximum(present.sum(1), 1), np.nan)
     unit = "px" if pixel_size_nm is None else "nm"
     return Profile(
         position,

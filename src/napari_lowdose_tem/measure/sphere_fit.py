@@ -14,15 +14,29 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.image import F64
-from napari_lowdose_tem.measure import first_guess as guess
-from napari_lowdose_tem.measure.errors import NETWORK_FACTOR, bound_sphere
+from napari_lowdose_tem.measure.errors import bound_sphere
+from napari_lowdose_tem.measure.first_guess import FirstGuesses, guess_background
 from napari_lowdose_tem.measure.fit import fit_profile
 from napari_lowdose_tem.measure.fit_result import BACKGROUND_NOT_POSITIVE, RefusedError
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
-from napari_lowdose_tem.measure.sphere_window import SphereFit, Window, conclude, invert
+from napari_lowdose_tem.measure.sphere_window import SphereFit, SphereParameters, Window, conclude, invert
+from napari_lowdose_tem.measure.thresholds import (
+    CONTRAST_SPAN,
+    GUESS_CONTRASTS,
+    LARGEST_SIGMA_PX,
+    LEVEL_SPAN,
+    NETWORK_FACTOR,
+    NO_RAW_FACTOR,
+    ODD_INFLATION,
+    ODD_MISFIT,
+    PIXEL_SIGMA_PX,
+    RADIUS_SPAN,
+    TILT_SPAN,
+)
 
-_ODD_INFLATION, _ODD = 1.5, 0.01  # structure left by the sphere that is worth telling
+_FIELDS = SphereParameters._fields
+_RADIUS = _FIELDS.index("radius")
 
 
 def fit_sphere(
@@ -52,7 +66,7 @@ def fit_sphere(
         As `sample_line`.
     """
     profile = sample_line(pixels, line, pixel_size_nm)
-    first = _start_values(profile, FitOptions(particles=1, is_enhanced=is_enhanced))
+    first = _guess_from_line(profile, FitOptions(particles=1, is_enhanced=is_enhanced))
     if isinstance(first, str):
         return SphereFit(profile.unit, refused=first)
     window = Window.around(pixels, profile, first)
@@ -74,17 +88,21 @@ def fit_sphere(
     network = None
     if is_enhanced and raw_noise is not None:
         try:
-            network = bound_sphere(values[2], values[3], values[4], profile.pixel, raw_noise).diameter
+            network = bound_sphere(
+                values.radius, values.contrast, values.sigma, profile.pixel, raw_noise
+            ).diameter
         except np.linalg.LinAlgError:
             network = math.inf
     elif is_enhanced:
-        covariance = 4 * covariance
-    variance = 4 * covariance[2, 2] + (0.0 if network is None else (NETWORK_FACTOR * network) ** 2)
+        covariance = NO_RAW_FACTOR**2 * covariance
+    variance = 4 * covariance[_RADIUS, _RADIUS] + (
+        0.0 if network is None else (NETWORK_FACTOR * network) ** 2
+    )
     dip = window.dip(values)[window.kept]
     significance = float(np.linalg.norm(dip)) / max(noise, 1e-300)
     result = conclude(profile, values, math.sqrt(max(variance, 0.0)), significance, None)
-    structure = window.structure(values) / abs(values[5])
-    if not result.refused and inflation > _ODD_INFLATION and structure > _ODD:
+    structure = window.structure(values) / abs(values.level)
+    if not result.refused and inflation > ODD_INFLATION and structure > ODD_MISFIT:
         said = f"not quite a sphere: fit residual {100 * structure:.1f} % of the background (r.m.s.)"
         return replace(result, notes=(said,))
     return result
@@ -113,8 +131,8 @@ def snap_to_center(
     return moved
 
 
-def _start_values(profile: Profile, options: FitOptions) -> F64 | str:
-    """Values to start from by the profile's own fit, or its reason for not giving any."""
+def _guess_from_line(profile: Profile, options: FitOptions) -> SphereParameters | str:
+    """Return the sphere of the profile's own fit, or its reason for not giving any."""
     found = fit_profile(profile, options)
     if found.refused or not found.background:
         return found.refused
@@ -123,50 +141,61 @@ def _start_values(profile: Profile, options: FitOptions) -> F64 | str:
     place = row * profile.pixel_size[0], col * profile.pixel_size[1]
     contrast = -math.log(particle.t_min or 0.5)
     sigma = particle.edge_sigma or profile.pixel
-    return np.array([*place, particle.diameter / 2, contrast, sigma, found.background.level, 0, 0])
+    return SphereParameters(*place, particle.diameter / 2, contrast, sigma, found.background.level)
 
 
-def guess_values(profile: Profile) -> F64 | str:
-    """Guess the values of `Window.model` from a noisy profile, or say why not; blur and background stay 0."""
+def guess_from_counts(profile: Profile) -> SphereParameters | str:
+    """Guess a sphere from a noisy profile, or say why not; blur and background stay 0."""
     if not np.isfinite(profile.intensity).all():
         return "invalid pixels on the line; draw it beside them"
-    base = guess.guess_background(profile)
+    base = guess_background(profile)
     if not (base > 0).all():
         return BACKGROUND_NOT_POSITIVE
-    found = guess.Starts(profile, base).find(1)
+    found = FirstGuesses(profile, base).find(1)
     if not found:
         return "no dip below the background; draw the line across a particle"
-    start = found[0]
-    row, col = profile.locate(float(start.centers[0]))
-    contrast = float(np.clip(start.contrasts[0], 0.05, 3.0))
+    guess = found[0]
+    row, col = profile.locate(float(guess.centers[0]))
+    contrast = float(np.clip(guess.contrasts[0], *GUESS_CONTRASTS))
     place = row * profile.pixel_size[0], col * profile.pixel_size[1]
-    return np.array([*place, start.radii[0], contrast, 0, 0, 0, 0])
+    return SphereParameters(*place, float(guess.radii[0]), contrast, 0.0)
 
 
-def _fit_squares(window: Window, first: F64) -> F64:
+def _fit_squares(window: Window, first: SphereParameters) -> SphereParameters:
     from scipy.optimize import least_squares
 
-    level = float(np.median(window.pixels[window.kept])) if not first[5] > 0 else float(first[5])
+    level = float(np.median(window.pixels[window.kept])) if not first.level > 0 else float(first.level)
 
-    def unfold(v: F64) -> F64:
-        return np.array(
-            [v[0], v[1], math.exp(v[2]), math.exp(v[3]), math.exp(v[4]), v[5] * level, v[6], v[7]]
+    def unfold(v: F64) -> SphereParameters:
+        row, col, radius, contrast, sigma, share, row_slope, col_slope = v
+        return SphereParameters(
+            row,
+            col,
+            math.exp(radius),
+            math.exp(contrast),
+            math.exp(sigma),
+            share * level,
+            row_slope,
+            col_slope,
         )
 
     def misfit(v: F64) -> F64:
         return np.asarray((window.model(unfold(v)) - window.pixels)[window.kept] / level)
 
-    p = window.pixel
-    at = np.array([*first[:2], *np.log(first[2:5]), 1.0, first[6], first[7]])
+    pixel, radius = window.pixel, first.radius
+    at = np.array([first.row, first.col, *np.log(first[2:5]), 1.0, first.row_slope, first.col_slope])
+    tilt = TILT_SPAN / radius
     span = np.array(
-        [first[2], first[2], math.log(3), math.log(8), math.log(6), 0.5, 0.5 / first[2], 0.5 / first[2]]
+        [radius, radius, math.log(RADIUS_SPAN), math.log(CONTRAST_SPAN), 0.0, LEVEL_SPAN, tilt, tilt]
     )
     low, high = at - span, at + span
-    low[4], high[4] = math.log(0.29 * p), max(math.log(8 * p), at[4] + 0.1)
-    at[4] = np.clip(at[4], low[4] + 1e-6, high[4] - 1e-6)
-    scale = np.array([p, p, 0.1, 0.1, 0.2, 0.01, 0.01 / first[2], 0.01 / first[2]])
+    sigma = _FIELDS.index("sigma")
+    low[sigma] = math.log(PIXEL_SIGMA_PX * pixel)
+    high[sigma] = max(math.log(LARGEST_SIGMA_PX * pixel), at[sigma] + 0.1)
+    at[sigma] = np.clip(at[sigma], low[sigma] + 1e-6, high[sigma] - 1e-6)
+    scale = np.array([pixel, pixel, 0.1, 0.1, 0.2, 0.01, 0.01 / radius, 0.01 / radius])
     found = least_squares(misfit, at, bounds=(low, high), x_scale=scale, max_nfev=40, xtol=1e-9, ftol=1e-10)
-    for name, i in (("position", 0), ("position", 1), ("radius", 2), ("contrast", 3)):
+    for i, name in enumerate(("position", "position", "radius", "contrast")):
         if min(found.x[i] - low[i], high[i] - found.x[i]) < 1e-4 * span[i]:
             raise RefusedError(
                 f"not a sphere: the fit hit its {name} limit; draw the line across one particle"

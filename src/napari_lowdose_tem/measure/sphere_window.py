@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,33 @@ from scipy import ndimage
 
 from napari_lowdose_tem.camera.streaks import WHITE, Streaks
 from napari_lowdose_tem.image import F64
-from napari_lowdose_tem.measure.fit_result import LEAST_SIGNIFICANCE, MOST_ERROR
 from napari_lowdose_tem.measure.outliers import find_hot
 from napari_lowdose_tem.measure.profile import Profile
 from napari_lowdose_tem.measure.sphere import model_disc
+from napari_lowdose_tem.measure.thresholds import (
+    INFLATION_BLOCK_PX,
+    LARGEST_ERROR,
+    LEAST_SIGNIFICANCE,
+    NEIGHBOUR_DEPTH,
+    NEIGHBOUR_MARGIN_PX,
+    NEIGHBOUR_SIGMAS,
+    SMALLEST_RADIUS_PX,
+    WINDOW_MARGIN_PX,
+    WINDOW_REACH,
+)
 
-_REACH = 1.6  # radii
-_MARGIN_PX = 5
-_OUTLIER = 4.0  # scatters below the fit, beyond the particle: a neighbour
-_BLOCK_PX = 4
+
+class SphereParameters(NamedTuple):
+    """A sphere on a background: centre, radius and blur [unit], K = -ln T_min, level, its slopes [1/unit]."""
+
+    row: float
+    col: float
+    radius: float
+    contrast: float
+    sigma: float
+    level: float = 0.0
+    row_slope: float = 0.0
+    col_slope: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,10 +116,12 @@ class Window:
     read: float = 0.0  # variance of a pixel beyond its mean
 
     @classmethod
-    def around(cls, frame: npt.NDArray[Any], profile: Profile, values: F64, scale: float = 1.0) -> Window:
+    def around(
+        cls, frame: npt.NDArray[Any], profile: Profile, values: SphereParameters, scale: float = 1.0
+    ) -> Window:
         """Cut the window around the sphere of `values` out of a frame, its pixels over `scale`."""
         row_size, col_size = profile.pixel_size
-        reach = _REACH * values[2] + _MARGIN_PX * profile.pixel
+        reach = WINDOW_REACH * values.radius + WINDOW_MARGIN_PX * profile.pixel
         low = [
             max(0, math.floor((v - reach) / s)) for v, s in zip(values[:2], profile.pixel_size, strict=True)
         ]
@@ -112,78 +132,89 @@ class Window:
         part = np.asarray(frame[low[0] : high[0], low[1] : high[1]], np.float64) / scale
         rows = (np.arange(low[0], high[0]) * row_size)[:, None]
         cols = (np.arange(low[1], high[1]) * col_size)[None]
-        near = np.hypot(rows - values[0], cols - values[1]) <= reach
+        near = np.hypot(rows - values.row, cols - values.col) <= reach
         kept = near & np.isfinite(part) & ~find_hot(part)
         return cls(np.nan_to_num(part), rows, cols, kept, profile.pixel, scale)
 
-    def moved(self, frame: npt.NDArray[Any], profile: Profile, values: F64) -> Window:
+    def moved(self, frame: npt.NDArray[Any], profile: Profile, values: SphereParameters) -> Window:
         """Cut the window anew, around other values."""
         return Window.around(frame, profile, values, self.scale)
 
-    def model(self, values: F64) -> F64:
-        """Return the frame of `values`: row, column, radius, K, blur [unit], level, its slopes [1/unit]."""
+    def model(self, values: SphereParameters) -> F64:
+        """Return the frame of a sphere."""
         return self.background(values) * self.transmission(values)
 
-    def background(self, values: F64) -> F64:
+    def background(self, values: SphereParameters) -> F64:
         """Return the frame without the sphere."""
         return np.asarray(
-            values[5] * (1 + values[6] * (self.rows - values[0]) + values[7] * (self.cols - values[1]))
+            values.level
+            * (1 + values.row_slope * (self.rows - values.row) + values.col_slope * (self.cols - values.col))
         )
 
-    def transmission(self, values: F64) -> F64:
+    def transmission(self, values: SphereParameters) -> F64:
         """Return the sphere's transmission."""
-        row, col, radius, contrast, sigma = values[:5]
-        distance = np.hypot(self.rows - row, self.cols - col)
-        return model_disc(distance.ravel(), radius, contrast, sigma, self.pixel).reshape(distance.shape)
+        distance = np.hypot(self.rows - values.row, self.cols - values.col)
+        disc = model_disc(distance.ravel(), values.radius, values.contrast, values.sigma, self.pixel)
+        return np.asarray(disc.reshape(distance.shape))
 
-    def dip(self, values: F64) -> F64:
+    def dip(self, values: SphereParameters) -> F64:
         """Return what the sphere takes away."""
         return self.background(values) * (1 - self.transmission(values))
 
-    def steps(self, values: F64) -> F64:
+    def steps(self, values: SphereParameters) -> F64:
         """Return steps to take derivatives by."""
-        tilt = 1e-3 / (_REACH * values[2])
+        tilt = 1e-3 / (WINDOW_REACH * values.radius)
         return np.array(
-            [0.02 * self.pixel, 0.02 * self.pixel, 5e-3 * values[2], 1e-2 * values[3], 1e-2 * values[4],
-             1e-3 * values[5], tilt, tilt]
+            [0.02 * self.pixel, 0.02 * self.pixel, 5e-3 * values.radius,
+             1e-2 * values.contrast, 1e-2 * values.sigma,
+             1e-3 * values.level, tilt, tilt]
         )  # fmt: skip
 
-    def slope(self, values: F64) -> F64:
+    def slope(self, values: SphereParameters) -> F64:
         """Return the derivatives of the model by its values, (8, pixels)."""
         moves = np.diag(self.steps(values))
+        at = np.array(values)
         return np.stack(
-            [(self.model(values + m) - self.model(values - m)).ravel() / (2 * m.max()) for m in moves]
+            [
+                (self.model(SphereParameters(*(at + m))) - self.model(SphereParameters(*(at - m)))).ravel()
+                / (2 * m.max())
+                for m in moves
+            ]
         )
 
-    def find_neighbours(self, values: F64) -> npt.NDArray[np.bool_]:
+    def find_neighbours(self, values: SphereParameters) -> npt.NDArray[np.bool_]:
         """Pixels beyond the particle that are too dark for background."""
         misfit = np.where(self.kept, self.pixels - self.model(values), 0.0)
         smooth = ndimage.uniform_filter(misfit, 3)
         scatter = float(np.median(np.abs(smooth[self.kept]))) / 0.6745
-        beyond = np.hypot(self.rows - values[0], self.cols - values[1]) > values[2] + values[4]
-        dark = beyond & (smooth < -_OUTLIER * scatter) & (smooth < -0.02 * values[5])
-        return np.asarray(ndimage.binary_dilation(dark, iterations=2) & beyond) if dark.any() else dark
+        beyond = np.hypot(self.rows - values.row, self.cols - values.col) > values.radius + values.sigma
+        dark = beyond & (smooth < -NEIGHBOUR_SIGMAS * scatter) & (smooth < -NEIGHBOUR_DEPTH * values.level)
+        return (
+            np.asarray(ndimage.binary_dilation(dark, iterations=NEIGHBOUR_MARGIN_PX) & beyond)
+            if dark.any()
+            else dark
+        )
 
-    def weigh(self, values: F64) -> F64:
+    def weigh(self, values: SphereParameters) -> F64:
         """Return one over the standard deviation, 0 where a pixel does not count."""
-        variance = np.maximum(self.model(values), 1e-3 * abs(values[5])) + self.read
+        variance = np.maximum(self.model(values), 1e-3 * abs(values.level)) + self.read
         return np.where(self.kept, 1 / np.sqrt(variance), 0.0)
 
-    def inflation(self, values: F64, streaks: Streaks = WHITE) -> float:
+    def inflation(self, values: SphereParameters, streaks: Streaks = WHITE) -> float:
         """Noise of block means times their side over that of white pixels or of given streaks, at least 1."""
         misfit = np.where(self.kept, (self.pixels - self.model(values)) * self.weigh(values), np.nan)
         means = _average_blocks(misfit)
         single = float(np.nanstd(misfit[self.kept]))
-        if means.size < 6 or single == 0:
+        if not means.size or single == 0:
             return 1.0
         shared = 0.0
         if not streaks.is_white:
-            lag = np.abs(np.subtract.outer(np.arange(_BLOCK_PX), np.arange(_BLOCK_PX)))
-            shared = float(streaks.correlation[lag].sum()) / _BLOCK_PX - 1
-        expected = single * math.sqrt(1 + shared) / _BLOCK_PX
+            lag = np.abs(np.subtract.outer(np.arange(INFLATION_BLOCK_PX), np.arange(INFLATION_BLOCK_PX)))
+            shared = float(streaks.correlation[lag].sum()) / INFLATION_BLOCK_PX - 1
+        expected = single * math.sqrt(1 + shared) / INFLATION_BLOCK_PX
         return max(1.0, float(np.sqrt(np.mean(means**2))) / expected)
 
-    def structure(self, values: F64) -> float:
+    def structure(self, values: SphereParameters) -> float:
         """Return what the sphere leaves of the pixels, their noise averaged away (r.m.s. of block means)."""
         means = _average_blocks(np.where(self.kept, self.pixels - self.model(values), np.nan))
         return float(np.sqrt(np.mean(means**2))) if means.size else 0.0
@@ -191,10 +222,12 @@ class Window:
 
 def _average_blocks(pixels: F64) -> F64:
     """Means of blocks, those that are complete (n,)."""
-    rows, cols = (n // _BLOCK_PX for n in pixels.shape)
+    rows, cols = (n // INFLATION_BLOCK_PX for n in pixels.shape)
     if min(rows, cols) < 3:
         return np.empty(0)
-    blocks = pixels[: rows * _BLOCK_PX, : cols * _BLOCK_PX].reshape(rows, _BLOCK_PX, cols, _BLOCK_PX)
+    blocks = pixels[: rows * INFLATION_BLOCK_PX, : cols * INFLATION_BLOCK_PX].reshape(
+        rows, INFLATION_BLOCK_PX, cols, INFLATION_BLOCK_PX
+    )
     means = blocks.mean((1, 3))
     return np.asarray(means[np.isfinite(means)])
 
@@ -208,15 +241,15 @@ def invert(information: F64) -> F64:
 
 def conclude(
     profile: Profile,
-    values: F64,
+    values: SphereParameters,
     diameter_se: float,
     significance: float,
     bound: float | None,
     least_significance: float = LEAST_SIGNIFICANCE,
 ) -> SphereFit:
     """Judge the values of a fit and report them."""
-    row, col = values[0] / profile.pixel_size[0], values[1] / profile.pixel_size[1]
-    diameter, se = 2 * float(values[2]), diameter_se
+    row, col = values.row / profile.pixel_size[0], values.col / profile.pixel_size[1]
+    diameter, se = 2 * float(values.radius), diameter_se
     unit = profile.unit
 
     def refuse(reason: str) -> SphereFit:
@@ -226,21 +259,21 @@ def conclude(
         return refuse(
             f"too noisy: the dip is {significance:.1f} σ, {least_significance:g} σ needed; average frames"
         )
-    reach = [values[2] / size for size in profile.pixel_size]
+    reach = [values.radius / size for size in profile.pixel_size]
     if any(
         at - half < -1.0 or at + half > n
         for at, half, n in zip((row, col), reach, profile.shape, strict=True)
     ):
         return refuse("the particle is cut off by the frame edge; choose one that lies inside")
-    if diameter < 2 * profile.pixel:
+    if diameter < 2 * SMALLEST_RADIUS_PX * profile.pixel:
         return refuse("the particle is smaller than 2 px; record it at higher magnification")
-    if not (math.isfinite(se) and se <= MOST_ERROR * diameter):
+    if not (math.isfinite(se) and se <= LARGEST_ERROR * diameter):
         return refuse(f"too noisy: the diameter is {diameter:.1f} ± {se:.1f} {unit}; average frames")
     start = np.asarray(profile.line.start) * profile.pixel_size
     along = (np.asarray(profile.line.stop) * profile.pixel_size - start) / profile.length
-    offset = values[:2] - start
+    offset = np.array(values[:2]) - start
     beside = float(along[1] * offset[0] - along[0] * offset[1])
-    if abs(beside) > values[2] or not -values[2] < offset @ along < profile.length + values[2]:
+    if abs(beside) > values.radius or not -values.radius < offset @ along < profile.length + values.radius:
         return refuse(
             "the fit moved to a particle beside the line; draw the line through the particle's centre"
         )
@@ -252,8 +285,8 @@ def conclude(
         diameter=diameter,
         diameter_se=se,
         diameter_ci95=(max(0.0, diameter - 1.96 * se), diameter + 1.96 * se),
-        t_min=math.exp(-values[3]),
-        sigma=float(values[4]),
+        t_min=math.exp(-values.contrast),
+        sigma=float(values.sigma),
         bound=bound,
         significance=significance,
     )
