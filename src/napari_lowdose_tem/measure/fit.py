@@ -26,6 +26,7 @@ from napari_lowdose_tem.measure.thresholds import (
     LARGEST_ERROR,
     LARGEST_RADIUS_RATIO,
     LARGEST_SHARE_LEFT,
+    LEAST_DEPTH_SHARE,
     LEAST_DISTANCE,
     LEAST_GUESS_DISTANCE,
     LEAST_LINE_SIGNIFICANCE,
@@ -106,7 +107,10 @@ def _count(
         except RefusedError:
             continue  # neighbours may not look like one sphere
         depths = -np.expm1(-fit.contrasts)
-        even = fit.radii.max() < LARGEST_RADIUS_RATIO * fit.radii.min()
+        even = (
+            depths.min() > LEAST_DEPTH_SHARE * depths.max()
+            and fit.radii.max() < LARGEST_RADIUS_RATIO * fit.radii.min()
+        )
         if count > 1 and not (
             _least_gap(fit) > LEAST_GUESS_DISTANCE and even and fit.misfit < LARGEST_SHARE_LEFT * left
         ):

@@ -61,6 +61,8 @@ FLAT_NOISES = 1.5
 """The same [noise]. Saves fits; changes no number."""
 LARGEST_RADIUS_RATIO = 5.0
 """Of neighbours. By eye: beyond, the smaller one is a flaw of the larger."""
+LEAST_DEPTH_SHARE = 0.12
+"""Depth of a particle beside others [deepest]. By eye: a shallower dip is a bend of the background."""
 LEAST_GUESS_DISTANCE = 0.35
 """Distance of two centres in the choice of fits [radii of the smaller]. By eye on crossed particles."""
 OVERLAP_PENALTY = 1.2
