@@ -178,7 +178,7 @@ def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     wait(lambda: not state.curves)
     hde, lde, line = make_triplet()
     show(viewer, hde, lde, enhance(lde, **ENGINE))
-    control.choose(particles=2)
+    control.choose_particles(2)
     measure(control, line)
     control.keep()
     control.kept.edit(0, note="touch each other?")
@@ -191,10 +191,9 @@ def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
 
     viewer.layers.clear()
     wait(lambda: not state.curves)
-    control.choose(layout="overlaid")
     movie, line = make_growth()
     show(viewer, movie, enhance(movie, **ENGINE))
-    control.choose(particles=1)
+    control.choose_particles(1)
     measure(control, line)
     dock.time_button.click()
     wait(lambda: not state.time_running)
@@ -248,7 +247,7 @@ def show(viewer: napari.Viewer, *images: Image) -> None:
 def measure(control: ProfileControl, line: Line) -> None:
     """Draw a line given in pixels of the last image but one, and wait until all is measured."""
     layers = list(viewer_layers(control))
-    control.choose(width=line.width_px * float(layers[-2].scale[-1]), layout="stacked")
+    control.set_width(line.width_px * float(layers[-2].scale[-1]))
     control.lines.add(layers[-2], (line.start, line.stop))
     state = control.state
     wait(lambda: len(state.curves) == len(layers) and all(curve.is_fresh for curve in state.curves))

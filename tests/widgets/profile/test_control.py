@@ -79,7 +79,7 @@ def draw(control, *ends):
 
 def test_known_diameter_on_all_three(qtbot, control):
     assert control.state.chosen == ("HDE", "LDE", "LDE enhanced")
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, *LINE)
     found = measured(qtbot, control)
     hde, output = found["HDE"].particles[0], found["output"].particles[0]
@@ -94,7 +94,7 @@ def test_known_diameter_on_all_three(qtbot, control):
 
 
 def test_raw_counts_follow_when_the_line_rests(qtbot, control):
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, *LINE)
     qtbot.waitUntil(lambda: control.state.counts is not None, timeout=LONG)
     counts = control.state.counts
@@ -107,7 +107,7 @@ def test_raw_counts_follow_when_the_line_rests(qtbot, control):
 
 
 def test_pair_gives_its_separation_and_no_count_fit(qtbot, control):
-    control.choose(particles=2)
+    control.choose_particles(2)
     draw(control, *PAIR_LINE)
     found = measured(qtbot, control)["HDE"]
     assert [p.diameter for p in found.particles] == pytest.approx([58.3, 73.0], abs=1.0)
@@ -117,14 +117,15 @@ def test_pair_gives_its_separation_and_no_count_fit(qtbot, control):
 
 
 def test_choices_measure_anew(qtbot, control):
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, *LINE)
     full = measured(qtbot, control)["HDE"].particles[0].diameter
-    control.choose(fit="paper")
+    control.choose_fit("paper")
     paper = measured(qtbot, control)["HDE"]
     assert paper.fit == "paper"
     assert paper.particles[0].diameter > full + 3  # its known bias
-    control.choose(width=30.0, fit="full")
+    control.set_width(30.0)
+    control.choose_fit("full")
     measured(qtbot, control)
     widths = {curve.role: curve.profile.line.width_px for curve in control.state.curves}
     assert widths["LDE"] == pytest.approx(30 / np.sqrt(4.8 * 6))
@@ -133,7 +134,7 @@ def test_choices_measure_anew(qtbot, control):
 
 
 def test_background_by_hand_is_used_and_belongs_to_its_line(qtbot, control):
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, *LINE)
     control.set_background("200–240, 0-50")
     assert control.state.background == ((0, 50), (200, 240))
@@ -196,7 +197,7 @@ def test_roles_are_guessed_and_corrected(viewer, control):
 
 
 def test_layers_may_go_at_any_time(qtbot, viewer, control):
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, *LINE)
     measured(qtbot, control)
     viewer.layers.remove("HDE")
@@ -214,7 +215,7 @@ def test_layers_may_go_at_any_time(qtbot, viewer, control):
 
 
 def test_dragging_updates_each_step_and_fits_the_newest(qtbot, control):
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, *LINE)
     measured(qtbot, control)
     layer = control.lines.layer
@@ -249,7 +250,7 @@ def test_lazy_stack_is_read_in_a_job_once_a_frame(qtbot, viewer, control, truth)
         viewer, _layers.layer_tuple(Image(lazy, LDE_NM, GAIN), "lazy LDE", contrast_limits=(0, 9))
     )
     control.choose_layer("LDE", "lazy LDE")
-    control.choose(particles=1)
+    control.choose_particles(1)
     viewer.dims.set_current_step(0, 2)
     draw(control, *LINE)
     measured(qtbot, control)
@@ -280,7 +281,7 @@ def test_unreadable_frame_is_told(qtbot, viewer, control):
 
 
 def test_snap_moves_the_line_onto_the_centre(qtbot, control):
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, (LINE[0][0] + 5, LINE[0][1]), (LINE[1][0] + 5, LINE[1][1]))  # 24 nm beside it
     off = measured(qtbot, control)["HDE"].particles[0].diameter
     assert off < 90
@@ -293,7 +294,7 @@ def test_snap_moves_the_line_onto_the_centre(qtbot, control):
 def test_kept_rows_live_in_the_layer(qtbot, viewer, control, tmp_path):
     control.keep()
     assert control.state.is_error
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, *LINE)
     measured(qtbot, control)
     control.keep()
@@ -318,7 +319,7 @@ def test_kept_rows_live_in_the_layer(qtbot, viewer, control, tmp_path):
 
 
 def test_nothing_is_left_half_written(qtbot, control, tmp_path):
-    control.choose(particles=1)
+    control.choose_particles(1)
     draw(control, *LINE)
     measured(qtbot, control)
     control.save_figure(tmp_path / "figure.jpg")
@@ -341,7 +342,7 @@ def test_over_time_follows_a_growing_particle(qtbot, viewer, control, spheres, t
     assert control.state.stack == "LDE movie"
     control.measure_over_time()
     assert "Draw a line" in control.state.message
-    control.choose(particles=1)
+    control.choose_particles(1)
     control.lines.add(viewer.layers["LDE movie"], LINE)
     control.measure_over_time()
     assert control.state.time_running
@@ -372,7 +373,7 @@ def test_over_time_is_cancelled(qtbot, viewer, control, truth):
     stack = Image(np.stack([truth[0] * 2e4] * 200), LDE_NM)
     viewer.layers.clear()
     _layers.add_image(viewer, _layers.layer_tuple(stack, "movie"))
-    control.choose(particles=1)
+    control.choose_particles(1)
     control.lines.add(viewer.layers["movie"], LINE)
     control.measure_over_time()
     qtbot.waitUntil(lambda: control.state.time_share > 0, timeout=LONG)

@@ -61,7 +61,7 @@ def dock(viewer, qtbot):
 
 
 def draw(qtbot, dock, line=LINE):
-    dock.control.choose(particles=1)
+    dock.control.choose_particles(1)
     dock.control.lines.add(dock.control.viewer.layers["LDE"], line)
     qtbot.wait(40)
     state = dock.control.state
@@ -402,7 +402,7 @@ def test_menu_and_file_dialogs_know_it(make_napari_viewer, qtbot, frames, tmp_pa
     viewer = make_napari_viewer()
     _layers.add_image(viewer, _layers.layer_tuple(Image(frames[1], SIZE_NM, GAIN, name="LDE")))
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Line profile")
-    dock.control.choose(particles=1)
+    dock.control.choose_particles(1)
     dock.control.lines.add(viewer.layers["LDE"], LINE)
     qtbot.wait(40)
     state = dock.control.state
@@ -436,7 +436,7 @@ def test_kymograph_is_drawn_to_scale_beside_its_movie(make_napari_viewer, qtbot,
     dock = ProfileDock(viewer)
     qtbot.addWidget(dock)
     control = dock.control
-    control.choose(particles=1)
+    control.choose_particles(1)
     control.lines.add(viewer.layers["LDE movie"], LINE)
     control.measure_over_time()
     qtbot.waitUntil(lambda: control.state.over_time is not None, timeout=LONG)

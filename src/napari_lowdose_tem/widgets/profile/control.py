@@ -118,13 +118,38 @@ class ProfileControl:
         """Measure another line."""
         self.lines.choose(index)
 
-    def choose(self, **changes: Any) -> None:
-        """Change how is measured or shown: width, fit, particles, rule, layout, scale, follow."""
-        for key, value in changes.items():
-            setattr(self.state, key, value)
-        if changes.keys() & {"width", "fit", "particles", "rule"}:
-            self.lines.set_width(self.state.width)
-            self._soon.ask()
+    def set_width(self, width: float) -> None:
+        """Average over another width, in the unit of the line."""
+        self.state.width = width
+        self.lines.set_width(width)
+        self._soon.ask()
+
+    def choose_fit(self, fit: str) -> None:
+        """Take another model, as `FitOptions.model`."""
+        self.state.fit = fit
+        self._soon.ask()
+
+    def choose_particles(self, particles: int) -> None:
+        """Look for one or two particles; 0 lets the profile decide."""
+        self.state.particles = particles
+        self._soon.ask()
+
+    def choose_rule(self, rule: str) -> None:
+        """Let the outer diameter end by another rule, as `FitOptions.pseudo_rule`."""
+        self.state.rule = rule
+        self._soon.ask()
+
+    def choose_scale(self, scale: str) -> None:
+        """Show profiles on another scale, a key of `SCALES`."""
+        self.state.scale = scale
+
+    def choose_layout(self, layout: str) -> None:
+        """Lay profiles out in another way, a key of `LAYOUTS`."""
+        self.state.layout = layout
+
+    def set_follow(self, on: bool) -> None:
+        """Follow the drift when measuring over time."""
+        self.state.follow = on
 
     def set_background(self, segments: tuple[tuple[float, float], ...] | str) -> None:
         """Take segments of background along the line; none is automatic."""

@@ -137,8 +137,8 @@ class ProfileDock(Dock[ProfileControl]):
         inner = QVBoxLayout(content)
         inner.addLayout(_form(*self.role_boxes.items()))
         inner.addLayout(_row(self.draw_button, self.line_box))
-        for part in (self.line_note, self.plot):
-            inner.addWidget(part)
+        inner.addWidget(self.line_note)
+        inner.addWidget(self.plot)
         inner.addLayout(_row(self.scale_box, self.layout_box))
         for part in (self.numbers_label, self.notes_note, self.counts_note):
             inner.addWidget(part)
@@ -165,8 +165,9 @@ class ProfileDock(Dock[ProfileControl]):
         time = QVBoxLayout(self.time_group)
         time.addLayout(_row(self.stack_box, self.follow_box))
         time.addLayout(_row(self.time_button, self.cancel_button))
-        for part in (self.time_bar, self.time_note, self.time_plot):
-            time.addWidget(part)
+        time.addWidget(self.time_bar)
+        time.addWidget(self.time_note)
+        time.addWidget(self.time_plot)
         time.addLayout(_row(self.kymograph_button, self.time_csv_button))
         for group in (self.how_group, self.time_group, self.kept_group):
             inner.addWidget(group)
@@ -187,12 +188,15 @@ class ProfileDock(Dock[ProfileControl]):
             box.activated.connect(lambda i, r=role, b=box: control.choose_layer(r, b.itemData(i)))
         self.draw_button.clicked.connect(control.draw)
         self.line_box.activated.connect(control.choose_line)
-        for box, key in (
-            (self.scale_box, "scale"), (self.layout_box, "layout"), (self.fit_box, "fit"),
-            (self.rule_box, "rule"), (self.particles_box, "particles"),
-        ):  # fmt: skip
-            box.activated.connect(lambda i, k=key, b=box: control.choose(**{k: b.itemData(i)}))
-        self.width_box.valueChanged.connect(lambda value: control.choose(width=value))
+        for box, choose_value in (
+            (self.scale_box, control.choose_scale),
+            (self.layout_box, control.choose_layout),
+            (self.fit_box, control.choose_fit),
+            (self.rule_box, control.choose_rule),
+            (self.particles_box, control.choose_particles),
+        ):
+            box.activated.connect(lambda i, b=box, chosen=choose_value: chosen(b.itemData(i)))
+        self.width_box.valueChanged.connect(control.set_width)
         self.background_edit.editingFinished.connect(self._on_background)
         self.automatic_button.clicked.connect(lambda: control.set_background(()))
         self.plot.background_changed.connect(control.set_background)
@@ -201,7 +205,7 @@ class ProfileDock(Dock[ProfileControl]):
         self.keep_button.clicked.connect(control.keep)
         self.figure_button.clicked.connect(self._on_figure)
         self.stack_box.activated.connect(lambda i: control.time.choose(self.stack_box.itemData(i)))
-        self.follow_box.toggled.connect(lambda on: control.choose(follow=on))
+        self.follow_box.toggled.connect(control.set_follow)
         self.time_button.clicked.connect(control.measure_over_time)
         self.cancel_button.clicked.connect(control.time.cancel)
         self.kymograph_button.clicked.connect(control.time.add_kymograph)

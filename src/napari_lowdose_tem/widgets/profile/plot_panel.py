@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ROOM = 0.12  # beyond the data while they move, so that the axes need not follow each step
 _MARGIN = 0.06  # of the height of the data
 _BAR_SHARE = 0.17  # of the height of the axes, for the diameters of each profile
-_LINE_PX = 15  # height of a line of text
+_LINE_PX = 22  # height of a line of text
 _CIRCLES = 90
 _FAINT = 0.4  # opacity of a fit that is not of this profile
 

@@ -19,7 +19,7 @@ ROLE_COLORS = {
 }
 GREEN = {"dark": "#5fd3a6", "light": "#00805a"}
 FONT_PT = 8
-_LEFT_PX, _BOTTOM_PX = 58, 40
+_LEFT_PX, _BOTTOM_PX = 58, 34
 
 
 class ThemeColors(NamedTuple):
@@ -62,7 +62,7 @@ class DockPlot(QWidget):
 
         if self.canvas is None:
             self.canvas = pg.GraphicsLayoutWidget()
-            self.canvas.ci.layout.setContentsMargins(0, 2, 6, 0)
+            self.canvas.ci.layout.setContentsMargins(0, 2, 6, 4)
             self._layout.addWidget(self.canvas)
         self.canvas.clear()
         self.plots = []
