@@ -38,7 +38,8 @@ from napari_lowdose_tem.simulate.dataset import simulate_dataset
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES
 from napari_lowdose_tem.widgets.live.state import REPLAY
 from napari_lowdose_tem.widgets.profile.control import ProfileControl
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import image_from_layer, layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 from napari_lowdose_tem.widgets.train.dock import TrainDock
 from napari_lowdose_tem.widgets.train.state import NEW_WEIGHTS
 
@@ -146,8 +147,8 @@ def shoot_load_and_enhance(viewer: napari.Viewer, frame: str | None) -> None:
 def shoot_compare(viewer: napari.Viewer, frame: str | None) -> None:
     """Make the pictures of the Compare dock: the sample pair side by side, then two in one view."""
     viewer.open_sample(PLUGIN, "pair")
-    low = _layers.image_from_layer(viewer.layers["LDE sample"])
-    _layers.add_image(viewer, _layers.layer_tuple(enhance(low, **ENGINE), "LDE sample enhanced"))
+    low = image_from_layer(viewer.layers["LDE sample"])
+    add_image(viewer, layer_tuple(enhance(low, **ENGINE), "LDE sample enhanced"))
     dock = open_dock(viewer, "Compare")
     control, state = dock.control, dock.control.state
     wait(lambda: state.is_fresh and state.found is not None)
@@ -240,7 +241,7 @@ def show(viewer: napari.Viewer, *images: Image) -> None:
     """Add images as layers; the last is enhanced."""
     for image in images:
         name = f"{images[-2].name} enhanced" if image is images[-1] else image.name
-        _layers.add_image(viewer, _layers.layer_tuple(image, name))
+        add_image(viewer, layer_tuple(image, name))
     viewer.canvas.overlays.scale_bar.visible = True
 
 
@@ -277,7 +278,7 @@ def shoot_live(viewer: napari.Viewer, frame: str | None) -> None:
     """Make the picture of the Live dock: it replays the sample movie, as if a camera wrote it."""
     (movie,) = viewer.open_sample(PLUGIN, "movie")
     with tempfile.TemporaryDirectory(prefix="lowdose-") as folder, contextlib.chdir(folder):
-        write(_layers.image_from_layer(movie), Path("movie.tif"))
+        write(image_from_layer(movie), Path("movie.tif"))
         viewer.layers.clear()
         dock = open_dock(viewer, "Live")
         state = dock.control.state

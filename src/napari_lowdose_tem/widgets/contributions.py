@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import image_from_data, layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import viewer_itself
 
 if TYPE_CHECKING:
     import napari
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from napari_lowdose_tem.widgets.shared.layers import LayerTuple
 
 _PLUGIN_NAMES = ("Enhance low-dose TEM", "napari-lowdose-tem")  # to the menu, to `add_plugin_dock_widget`
-_MOVIE_SHAPE = (50, 256, 320)
+_MOVIE_FRAMES, _MOVIE_SHAPE = 50, (256, 320)
 _FRAME_TIME_S = 0.1
 _MATERIAL, _SEED = "FeNi", 3
 
@@ -23,7 +24,7 @@ _MATERIAL, _SEED = "FeNi", 3
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] | None:
     """Return a reader for files or a folder, or None when they are of another kind."""
     from napari_lowdose_tem.io import can_read
-    from napari_lowdose_tem.widgets.load.to_layers import is_data_set
+    from napari_lowdose_tem.widgets.load.read_layers import is_data_set
 
     paths = [path] if isinstance(path, str | Path) else path
     return _read if all(can_read(p) or is_data_set(Path(p)) for p in paths) else None
@@ -43,7 +44,7 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     try:
         if attributes.get("rgb"):
             raise ValueError("a colour image; colours are not counts, save it with napari's own writer")
-        image = _layers.image_from_data(data, attributes)
+        image = image_from_data(data, attributes)
         source = image.provenance.get("source")
         if image.is_lazy and source and Path(source) == Path(path).absolute():
             raise ValueError("the layer still reads its frames from this file; choose another name")
@@ -68,9 +69,8 @@ def sample_movie() -> list[LayerTuple]:
     """Simulate a low-dose movie of moving particles; their truth, frame by frame, is in the metadata."""
     from napari_lowdose_tem.simulate import make_sequence
 
-    n_frames, *shape = _MOVIE_SHAPE
     _, movie, truth = make_sequence(
-        _MATERIAL, n_frames=n_frames, shape=tuple(shape), pixel_size_nm=3.0, dose_e_per_px=5.0, rng=_SEED
+        _MATERIAL, n_frames=_MOVIE_FRAMES, shape=_MOVIE_SHAPE, pixel_size_nm=3.0, dose_e_per_px=5.0, rng=_SEED
     )
     movie = movie.with_data(movie.data, frame_time_s=_FRAME_TIME_S)
     return [_sample(movie, "LDE movie", {"truth": truth})]
@@ -85,7 +85,7 @@ def open_enhance(viewer: napari.viewer.Viewer) -> EnhanceDock:
     """Bring the Enhance dock to the front, or open it as the menu does, for there to be only one."""
     from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
 
-    window = _layers.viewer_itself(viewer).window
+    window = viewer_itself(viewer).window
     names = [f"Enhance ({plugin})" for plugin in _PLUGIN_NAMES]
     dock = next((window.dock_widgets[name] for name in names if name in window.dock_widgets), None)
     if dock is None:
@@ -98,12 +98,12 @@ def open_enhance(viewer: napari.viewer.Viewer) -> EnhanceDock:
 
 
 def _read(paths: str | Sequence[str]) -> list[LayerTuple]:
-    from napari_lowdose_tem.widgets.load.to_layers import iter_layers
+    from napari_lowdose_tem.widgets.load.read_layers import iter_layers
 
     return list(iter_layers([paths] if isinstance(paths, str | Path) else paths))
 
 
 def _sample(image: Any, name: str, truth: dict[str, Any]) -> LayerTuple:
-    data, attributes, kind = _layers.layer_tuple(image, name)
+    data, attributes, kind = layer_tuple(image, name)
     attributes["metadata"] |= truth
     return data, attributes, kind

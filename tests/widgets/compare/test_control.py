@@ -9,7 +9,8 @@ from napari_lowdose_tem.widgets.compare.control import CompareControl
 from napari_lowdose_tem.widgets.compare.field_of_view import Pyramid
 from napari_lowdose_tem.widgets.compare.outlines import NAME
 from napari_lowdose_tem.widgets.compare.state import cursor_texts, picture_of, position_text
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image, frame_index
 
 LONG = 60_000
 SIZE_NM, SHAPE, GAIN, FINER = (4.0, 5.0), (72, 96), 44.0, 4
@@ -43,7 +44,7 @@ def images(clear, n_frames=0, size_nm=SIZE_NM):
 
 
 def add(viewer, *chosen):
-    return [_layers.add_image(viewer, _layers.layer_tuple(image)) for image in chosen]
+    return [add_image(viewer, layer_tuple(image)) for image in chosen]
 
 
 @pytest.fixture
@@ -477,7 +478,7 @@ def test_layers_are_made_of_what_is_shown(qtbot, start, clear):
     assert layer.data.shape == (1, *SHAPE)
     np.testing.assert_allclose(layer.data[0], clear[1] * 8 * GAIN * DOSE, rtol=1e-4)
     np.testing.assert_allclose(layer.scale[-2:], SIZE_NM)
-    assert _layers.frame_index(viewer, layer) == 0
+    assert frame_index(viewer, layer) == 0
     control.add_layer("residual")
     low, output = (np.asarray(viewer.layers[n].data[2], float) for n in ("LDE", "output"))
     np.testing.assert_allclose(viewer.layers["LDE − output"].data[0], low - output, rtol=1e-4, atol=0.01)

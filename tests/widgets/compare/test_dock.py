@@ -15,7 +15,8 @@ from napari_lowdose_tem.widgets.compare.dock import CompareDock
 from napari_lowdose_tem.widgets.compare.field_of_view import Placement, Pyramid
 from napari_lowdose_tem.widgets.compare.paint import make_image, paint_picture
 from napari_lowdose_tem.widgets.compare.state import Picture, picture_of
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 PLUGIN = "napari-lowdose-tem"
 LONG = 60_000
@@ -43,7 +44,7 @@ def images(n_frames=0):
 
 
 def add(viewer, *chosen):
-    return [_layers.add_image(viewer, _layers.layer_tuple(image)) for image in chosen]
+    return [add_image(viewer, layer_tuple(image)) for image in chosen]
 
 
 @pytest.fixture

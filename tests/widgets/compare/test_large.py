@@ -14,8 +14,9 @@ from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import layer_tuple
 from napari_lowdose_tem.widgets.shared.memory import give_back_memory
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 PLUGIN = "napari-lowdose-tem"
 LONG = 120_000
@@ -51,7 +52,7 @@ def open_on(viewer, qtbot, low, output):
         Image(low, (NM, NM), GAIN, name="LDE"),
         Image(output, (NM, NM), GAIN, name="LDE enhanced", provenance=made),
     ):
-        _layers.add_image(viewer, _layers.layer_tuple(image))
+        add_image(viewer, layer_tuple(image))
     return show(viewer, qtbot)
 
 

@@ -11,7 +11,7 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
 from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import add_image, image_from_layer, layer_tuple, set_calibration
 from napari_lowdose_tem.widgets.shared.parts import Note
 
 pytestmark = pytest.mark.usefixtures("model_folder")
@@ -22,7 +22,7 @@ LONG = 120_000  # ms; the first job imports torch
 def viewer(movie):
     viewer = ViewerModel()
     image = Image(movie, (2.0, 3.0), 44.0, 0.5, "movie", {"source": "movie.tif"})
-    _layers.add_image(viewer, _layers.layer_tuple(image))
+    add_image(viewer, layer_tuple(image))
     return viewer
 
 
@@ -47,7 +47,7 @@ def wait_stack(qtbot, control):
 
 def use(viewer, data, **options):
     viewer.layers.clear()
-    return _layers.add_image(viewer, _layers.layer_tuple(Image(data, name="other", **options)))
+    return add_image(viewer, layer_tuple(Image(data, name="other", **options)))
 
 
 def slow(movie, pause_s=0.05):
@@ -67,12 +67,12 @@ def test_whole_stack_into_memory(qtbot, viewer, control, movie):
     wait_stack(qtbot, control)
     assert not control.state.is_error, control.state.message
     output, source = viewer.layers["movie enhanced"], viewer.layers["movie"]
-    expected = enhance(_layers.image_from_layer(source), control.state.model, "cpu")
+    expected = enhance(image_from_layer(source), control.state.model, "cpu")
     np.testing.assert_allclose(output.data, expected.data, rtol=1e-4, atol=1e-2)
     assert tuple(output.scale) == tuple(source.scale) == (0.5, 2, 3)
     assert output.units == source.units
     assert output.axis_labels == source.axis_labels
-    image = _layers.image_from_layer(output)
+    image = image_from_layer(output)
     assert image.counts_per_electron == 44
     assert image.provenance["source"] == "movie.tif"
     assert image.provenance["enhanced"]["model_sha256"]
@@ -86,12 +86,12 @@ def test_corrected_gain_reaches_the_outputs(qtbot, viewer, control):
     source = viewer.layers["movie"]
     control.set_preview(True)
     preview = wait_shown(qtbot, control, viewer.dims.current_step[0])
-    _layers.set_calibration(source, (2.0, 3.0), 55.0)
-    assert _layers.image_from_layer(preview).counts_per_electron == 55
+    set_calibration(source, (2.0, 3.0), 55.0)
+    assert image_from_layer(preview).counts_per_electron == 55
     source.metadata["lowdose_tem"]["counts_per_electron"] = 66.0  # in place nothing is told
     control.start_stack()
     wait_stack(qtbot, control)
-    assert _layers.image_from_layer(viewer.layers["movie enhanced"]).counts_per_electron == 66
+    assert image_from_layer(viewer.layers["movie enhanced"]).counts_per_electron == 66
 
 
 def test_preview_follows_the_slider_and_equals_the_stack(qtbot, viewer, control):
@@ -99,15 +99,15 @@ def test_preview_follows_the_slider_and_equals_the_stack(qtbot, viewer, control)
     control.set_preview(True)
     layer = wait_shown(qtbot, control, 1)
     source = viewer.layers["movie"]
-    expected = enhance(_layers.image_from_layer(source), control.state.model, "cpu").data
+    expected = enhance(image_from_layer(source), control.state.model, "cpu").data
     assert viewer.layers.selection.active is source
     for frame in (1, 3, 4, 3):
         viewer.dims.set_current_step(0, frame)
         assert wait_shown(qtbot, control, frame) is layer
         np.testing.assert_allclose(layer.data[0], expected[frame], rtol=1e-3, atol=0.1)
         np.testing.assert_allclose(layer.data_to_world((0, 5, 7)), source.data_to_world((frame, 5, 7)))
-    assert _layers.image_from_layer(layer).provenance["frame"] == 3
-    assert _layers.image_from_layer(layer).pixel_size_nm == (2, 3)
+    assert image_from_layer(layer).provenance["frame"] == 3
+    assert image_from_layer(layer).pixel_size_nm == (2, 3)
     assert len(viewer.layers) == 2
     control.set_preview(False)
     assert list(viewer.layers) == [source]
@@ -260,13 +260,13 @@ def test_cancel_keeps_the_finished_frames(qtbot, viewer, control, movie):
     control.start_stack()
     qtbot.waitUntil(lambda: control.state.share_done > 0.02, timeout=LONG)
     output = viewer.layers["other enhanced"]
-    assert _layers.image_from_layer(output).provenance["enhanced"]["model_sha256"]  # while it fills
+    assert image_from_layer(output).provenance["enhanced"]["model_sha256"]  # while it fills
     control.cancel_stack()
     wait_stack(qtbot, control)
     assert 1 <= len(output.data) < 200
     assert (np.asarray(output.data).max(axis=(1, 2)) > 0).all()
     assert f"{len(output.data)} enhanced frame" in control.state.message
-    made = _layers.image_from_layer(output).provenance["enhanced"]
+    made = image_from_layer(output).provenance["enhanced"]
     assert made["finished_frames"] == len(output.data)
     assert made["model_sha256"]
     assert made["device"]
@@ -282,7 +282,7 @@ def test_cancel_after_the_last_frame_is_finished(qtbot, viewer, control):
     control._job.progress.connect(cancel)
     wait_stack(qtbot, control)
     assert control.state.message.startswith("5 frames enhanced in ")
-    made = _layers.image_from_layer(viewer.layers["movie enhanced"]).provenance["enhanced"]
+    made = image_from_layer(viewer.layers["movie enhanced"]).provenance["enhanced"]
     assert "finished_frames" not in made
 
 
@@ -321,8 +321,8 @@ def test_whole_stack_to_disk_and_resume(qtbot, viewer, control, movie, tmp_path)
     assert layer.data.shape == movie.shape
     assert 0 < kept < len(movie)
     assert (np.asarray(layer.data).max(axis=(1, 2)) > 0).all()
-    assert _layers.image_from_layer(layer).provenance["enhanced"]["model"] == "tiny"
-    assert _layers.image_from_layer(layer).pixel_size_nm == (2, 3)
+    assert image_from_layer(layer).provenance["enhanced"]["model"] == "tiny"
+    assert image_from_layer(layer).pixel_size_nm == (2, 3)
 
 
 def test_existing_output_is_an_error_line(qtbot, viewer, control, tmp_path):

@@ -25,7 +25,8 @@ from napari_lowdose_tem.widgets.live.state import (
     describe_rate,
     describe_skipped,
 )
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import image_from_layer, layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 pytestmark = pytest.mark.usefixtures("model_folder")
 LONG = 120_000  # ms; the first job imports torch
@@ -34,7 +35,7 @@ LONG = 120_000  # ms; the first job imports torch
 @pytest.fixture
 def viewer(movie):
     viewer = ViewerModel()
-    _layers.add_image(viewer, _layers.layer_tuple(Image(movie, (2.0, 3.0), 44.0, 0.5, "movie")))
+    add_image(viewer, layer_tuple(Image(movie, (2.0, 3.0), 44.0, 0.5, "movie")))
     return viewer
 
 
@@ -99,7 +100,7 @@ def test_replay_of_a_layer_shows_both_in_place_until_stopped(here, qtbot, contro
     for layer in (raw, enhanced):
         assert tuple(layer.scale) == (2, 3)
         assert layer.contrast_limits[0] < layer.contrast_limits[1]
-    image = _layers.image_from_layer(enhanced)
+    image = image_from_layer(enhanced)
     assert image.provenance["enhanced"]["model_sha256"]
     assert image.counts_per_electron == 44
     control.start()  # once more, into the same layers
@@ -198,7 +199,7 @@ def test_dock_says_what_is_missing_and_runs(here, qtbot, viewer):
     assert "movie" in dock.source_note.text()
     assert not dock.path_edit.isVisible()
     assert dock.rate_box.isVisible()
-    _layers.add_image(viewer, _layers.layer_tuple(Image(np.ones((3, 24, 40)), name="stack")))
+    add_image(viewer, layer_tuple(Image(np.ones((3, 24, 40)), name="stack")))
     assert dock.layer_box.currentText() == "stack"
     assert dock.run_button.isEnabled()
     control.choose_model(next(path for path, label in control.state.models if label == "tiny"))

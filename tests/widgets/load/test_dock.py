@@ -8,11 +8,12 @@ from napari.components import ViewerModel
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import write
 from napari_lowdose_tem.widgets.load import control as load_control
-from napari_lowdose_tem.widgets.load import to_layers as loading
+from napari_lowdose_tem.widgets.load import read_layers as loading
 from napari_lowdose_tem.widgets.load.control import LoadControl
 from napari_lowdose_tem.widgets.load.dock import LoadDock
 from napari_lowdose_tem.widgets.load.state import describe_calibration
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import image_from_layer, layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_loads_a_movie_and_says_what_is_known(qtbot, viewer, control, path, movi
     text = describe_calibration(control.state)
     assert "5 frames of 40 × 56 px" in text
     assert "Frame time 0.5 s" in text
-    assert "No pixel size" not in text
+    assert "no pixel size" not in text
 
 
 def test_says_plainly_what_is_missing(qtbot, control, tmp_path, movie):
@@ -56,18 +57,18 @@ def test_says_plainly_what_is_missing(qtbot, control, tmp_path, movie):
     load(qtbot, control, tmp_path / "plain.tif")
     qtbot.waitUntil(lambda: control.state.mean_counts is not None)
     text = describe_calibration(control.state)
-    assert "No pixel size in the file" in text
-    assert "the dose needs the gain" in text
+    assert "no pixel size" in text
+    assert "enter the gain to see the dose" in text
 
 
 def test_corrects_pixel_size_and_gain(qtbot, viewer, control, path):
     load(qtbot, control, path)
-    control.apply((4.0, 5.0), 20.0)
-    image = _layers.image_from_layer(viewer.layers[0])
+    control.calibrate((4.0, 5.0), 20.0)
+    image = image_from_layer(viewer.layers[0])
     assert (image.pixel_size_nm, image.counts_per_electron, image.frame_time_s) == ((4, 5), 20, 0.5)
-    control.apply((4.0, 0.0), None)
+    control.calibrate((4.0, 0.0), None)
     assert control.state.is_error
-    assert _layers.image_from_layer(viewer.layers[0]).pixel_size_nm == (4, 5)
+    assert image_from_layer(viewer.layers[0]).pixel_size_nm == (4, 5)
 
 
 def test_dose_of_the_layer_before_is_not_shown(qtbot, viewer, control, path, monkeypatch):
@@ -81,7 +82,7 @@ def test_dose_of_the_layer_before_is_not_shown(qtbot, viewer, control, path, mon
     load(qtbot, control, path)
     before = control._measuring
     image = Image(np.ones((4, 7), np.float32), name="out", provenance={"enhanced": {"model": "tiny"}})
-    _layers.add_image(viewer, _layers.layer_tuple(image))
+    add_image(viewer, layer_tuple(image))
     assert control.state.layer == "out"
     go_on.set()
     qtbot.waitUntil(lambda: not before.is_running)
@@ -100,7 +101,7 @@ def test_bad_file_is_one_line(qtbot, viewer, control, tmp_path):
 def test_subtracts_a_dark_reference(qtbot, viewer, control, path, tmp_path, movie):
     dark = np.full(movie.shape[1:], 7, np.uint16)
     dark[3, 9] = 11
-    control.choose_dark(write(Image(dark), tmp_path / "dark.tif"))
+    control.set_dark_reference(write(Image(dark), tmp_path / "dark.tif"))
     load(qtbot, control, path)
     np.testing.assert_allclose(np.asarray(viewer.layers[0].data), movie - dark.astype(float))
     assert viewer.layers[0].metadata["lowdose_tem"]["provenance"]["dark"]["name"] == "dark"
@@ -128,7 +129,7 @@ def test_data_set_lies_one_over_the_other(qtbot, viewer, control, tmp_path, pixe
     # the corners of the first pixels and of the last coincide
     for a, b in (((0, -0.5, -0.5),) * 2, ((2, 47.5, 79.5), (2, 11.5, 19.5))):
         np.testing.assert_allclose(high.data_to_world(a), low.data_to_world(b))
-    assert _layers.image_from_layer(high).pixel_size_nm == (None if pixel_size_nm is None else (0.75, 0.5))
+    assert image_from_layer(high).pixel_size_nm == (None if pixel_size_nm is None else (0.75, 0.5))
 
 
 def test_dock_keeps_what_is_typed_until_applied(qtbot, viewer, path, movie):
@@ -138,7 +139,7 @@ def test_dock_keeps_what_is_typed_until_applied(qtbot, viewer, path, movie):
     assert (dock.row_box.value, dock.col_box.value, dock.gain_box.value) == (2, 3, 40)
     assert not dock.square_box.value
     dock.row_box.value = 2.5
-    dock.control._say("something happened")
+    dock.control.state.report("something happened")
     assert dock.row_box.value == 2.5
     dock.apply_button.click()
-    assert _layers.image_from_layer(viewer.layers[0]).pixel_size_nm == (2.5, 3)
+    assert image_from_layer(viewer.layers[0]).pixel_size_nm == (2.5, 3)

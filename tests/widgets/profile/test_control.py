@@ -10,7 +10,8 @@ from scipy import ndimage
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.profile.control import ProfileControl
 from napari_lowdose_tem.widgets.profile.state import parse_segments, segments_text
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import image_from_layer, layer_tuple, set_calibration
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 LONG = 60_000
 GAIN = 44.0
@@ -46,9 +47,9 @@ def images(truth):
 def viewer(images):
     viewer = ViewerModel()
     hde, lde, output, shift = images
-    _layers.add_image(viewer, _layers.layer_tuple(hde, "HDE", translate=[-s for s in shift]))
-    _layers.add_image(viewer, _layers.layer_tuple(lde, "LDE"))
-    _layers.add_image(viewer, _layers.layer_tuple(output, "LDE enhanced"))
+    add_image(viewer, layer_tuple(hde, "HDE", translate=[-s for s in shift]))
+    add_image(viewer, layer_tuple(lde, "LDE"))
+    add_image(viewer, layer_tuple(output, "LDE enhanced"))
     return viewer
 
 
@@ -101,7 +102,7 @@ def test_raw_counts_follow_when_the_line_rests(qtbot, control):
     assert counts.diameter == pytest.approx(96, abs=4 * counts.diameter_se)
     assert 0 < counts.bound < 1.5 * counts.diameter_se
     assert "Cramér–Rao" in control.state.counts_text
-    _layers.set_calibration(control.viewer.layers["LDE"], LDE_NM, None)
+    set_calibration(control.viewer.layers["LDE"], LDE_NM, None)
     qtbot.waitUntil(lambda: "gain" in control.state.counts_text, timeout=LONG)
     assert control.state.counts is None
 
@@ -246,9 +247,7 @@ def test_lazy_stack_is_read_in_a_job_once_a_frame(qtbot, viewer, control, truth)
         return block
 
     lazy = da.from_array(frames, chunks=(1, -1, -1)).map_blocks(load, meta=np.empty((0, 0, 0)))
-    _layers.add_image(
-        viewer, _layers.layer_tuple(Image(lazy, LDE_NM, GAIN), "lazy LDE", contrast_limits=(0, 9))
-    )
+    add_image(viewer, layer_tuple(Image(lazy, LDE_NM, GAIN), "lazy LDE", contrast_limits=(0, 9)))
     control.choose_layer("LDE", "lazy LDE")
     control.choose_particles(1)
     viewer.dims.set_current_step(0, 2)
@@ -272,9 +271,9 @@ def test_unreadable_frame_is_told(qtbot, viewer, control):
         raise OSError("disk gone")
 
     lazy = da.zeros((3, *LDE_SHAPE), chunks=(1, -1, -1)).map_blocks(load, meta=np.empty((0, 0, 0)))
-    shown = _layers.layer_tuple(Image(lazy, LDE_NM), "lost LDE", contrast_limits=(0, 9))
+    shown = layer_tuple(Image(lazy, LDE_NM), "lost LDE", contrast_limits=(0, 9))
     shown[1]["visible"] = False
-    _layers.add_image(viewer, shown)
+    add_image(viewer, shown)
     control.choose_layer("LDE", "lost LDE")
     draw(control, *LINE)
     qtbot.waitUntil(lambda: any("disk gone" in curve.reason for curve in control.state.curves), timeout=LONG)
@@ -338,7 +337,7 @@ def test_over_time_follows_a_growing_particle(qtbot, viewer, control, spheres, t
     frames = np.stack([spheres(LDE_SHAPE, LDE_NM, [(150, 240, d, 0.59)]) for d in sizes]) * 2e5
     stack = Image(np.random.default_rng(2).poisson(frames).astype(np.float32), LDE_NM, frame_time_s=0.5)
     viewer.layers.clear()
-    _layers.add_image(viewer, _layers.layer_tuple(stack, "LDE movie"))
+    add_image(viewer, layer_tuple(stack, "LDE movie"))
     assert control.state.stack == "LDE movie"
     control.measure_over_time()
     assert "Draw a line" in control.state.message
@@ -362,7 +361,7 @@ def test_over_time_follows_a_growing_particle(qtbot, viewer, control, spheres, t
     np.testing.assert_allclose(layer.scale, (step * len(found.position) / 4, step))  # as high as wide
     assert layer.axis_labels == ("time", "position")
     assert "0.5 s a row" in control.state.message
-    kept = _layers.image_from_layer(layer)
+    kept = image_from_layer(layer)
     assert kept.frame_time_s == 0.5
     assert kept.pixel_size_nm is None  # its rows have no height in the specimen
     assert [str(unit) for unit in viewer.layers.extent.units] == ["second", "nanometer", "nanometer"]
@@ -372,7 +371,7 @@ def test_over_time_follows_a_growing_particle(qtbot, viewer, control, spheres, t
 def test_over_time_is_cancelled(qtbot, viewer, control, truth):
     stack = Image(np.stack([truth[0] * 2e4] * 200), LDE_NM)
     viewer.layers.clear()
-    _layers.add_image(viewer, _layers.layer_tuple(stack, "movie"))
+    add_image(viewer, layer_tuple(stack, "movie"))
     control.choose_particles(1)
     control.lines.add(viewer.layers["movie"], LINE)
     control.measure_over_time()

@@ -22,7 +22,8 @@ from napari_lowdose_tem.widgets.profile.results_text import (
     with_transmission,
 )
 from napari_lowdose_tem.widgets.profile.state import Curve
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 PLUGIN = "napari-lowdose-tem"
 LONG = 60_000
@@ -44,7 +45,7 @@ def viewer(frames):
     raw, clear = frames
     made = {"enhanced": {"model": "x"}}
     for image in (Image(raw, SIZE_NM, GAIN, name="LDE"), Image(clear, SIZE_NM, GAIN, None, "output", made)):
-        _layers.add_image(viewer, _layers.layer_tuple(image))
+        add_image(viewer, layer_tuple(image))
     return viewer
 
 
@@ -400,7 +401,7 @@ def test_menu_and_file_dialogs_know_it(make_napari_viewer, qtbot, frames, tmp_pa
     if PLUGIN not in manager:
         manager.register(PluginManifest.from_distribution(PLUGIN))
     viewer = make_napari_viewer()
-    _layers.add_image(viewer, _layers.layer_tuple(Image(frames[1], SIZE_NM, GAIN, name="LDE")))
+    add_image(viewer, layer_tuple(Image(frames[1], SIZE_NM, GAIN, name="LDE")))
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Line profile")
     dock.control.choose_particles(1)
     dock.control.lines.add(viewer.layers["LDE"], LINE)
@@ -431,7 +432,7 @@ def test_kymograph_is_drawn_to_scale_beside_its_movie(make_napari_viewer, qtbot,
     told = []
     notification_manager.notification_ready.connect(told.append)
     movie = Image(np.stack([frames[1]] * 3), size_nm, GAIN, 0.5, name="LDE movie")
-    _layers.add_image(viewer, _layers.layer_tuple(movie))
+    add_image(viewer, layer_tuple(movie))
     viewer.canvas.overlays.scale_bar.visible = True
     dock = ProfileDock(viewer)
     qtbot.addWidget(dock)

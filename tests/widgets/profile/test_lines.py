@@ -4,7 +4,8 @@ from napari.components import ViewerModel
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.profile.lines import LineLayers
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 LONG = 5000
 
@@ -14,8 +15,8 @@ def viewer():
     """HDE and LDE of one field, finer and coarser by 4; the LDE's pixels are twice as wide as high."""
     viewer = ViewerModel()
     hde, lde = np.ones((160, 288)), np.ones((40, 36))
-    _layers.add_image(viewer, _layers.layer_tuple(Image(hde, (1.2, 1.2)), "HDE"))
-    _layers.add_image(viewer, _layers.layer_tuple(Image(lde, (4.8, 9.6)), "LDE"))
+    add_image(viewer, layer_tuple(Image(hde, (1.2, 1.2)), "HDE"))
+    add_image(viewer, layer_tuple(Image(lde, (4.8, 9.6)), "LDE"))
     return viewer
 
 

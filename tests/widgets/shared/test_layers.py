@@ -1,18 +1,25 @@
 import dask.array as da
 import numpy as np
 import pytest
-from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import (
+    contrast_limits,
+    image_from_layer,
+    layer_tuple,
+    limits_of,
+    place,
+    set_calibration,
+    why_not,
+)
 
 STACK = np.arange(3 * 8 * 10, dtype=np.float32).reshape(3, 8, 10)
 
 
 def layer_of(image, **options):
-    data, attributes, kind = _layers.layer_tuple(image, **options)
+    data, attributes, kind = layer_tuple(image, **options)
     assert kind == "image"
     return ImageLayer(data, **attributes)
 
@@ -22,7 +29,7 @@ def layer_of(image, **options):
 @pytest.mark.parametrize("data", [STACK, STACK[0], da.from_array(STACK, chunks=(1, -1, -1))])
 def test_round_trip_through_a_layer(data, pixel_size_nm, frame_time_s):
     image = Image(data, pixel_size_nm, 44.0, frame_time_s, "a", {"source": "x.tif"})
-    back = _layers.image_from_layer(layer_of(image))
+    back = image_from_layer(layer_of(image))
     assert back.pixel_size_nm == pixel_size_nm
     assert back.counts_per_electron == 44.0
     assert back.frame_time_s == frame_time_s
@@ -49,7 +56,7 @@ def test_units_and_axes_of_a_calibrated_stack():
     ],
 )
 def test_pixel_size_in_nm_or_none(units, scale, expected):
-    size = _layers.image_from_layer(ImageLayer(STACK[0], units=units, scale=scale)).pixel_size_nm
+    size = image_from_layer(ImageLayer(STACK[0], units=units, scale=scale)).pixel_size_nm
     assert size == (None if expected is None else pytest.approx(expected))
 
 
@@ -62,14 +69,14 @@ def test_pixel_size_in_nm_or_none(units, scale, expected):
     ],
 )
 def test_refuses_with_a_reason(layer, reason):
-    assert reason in _layers.why_not(layer)
+    assert reason in why_not(layer)
     with pytest.raises(ValueError, match=reason):
-        _layers.image_from_layer(layer)
+        image_from_layer(layer)
 
 
 def test_takes_the_finest_level_of_a_pyramid():
     layer = ImageLayer([STACK, STACK[:, ::2, ::2]], multiscale=True)
-    assert _layers.image_from_layer(layer).data.shape == STACK.shape
+    assert image_from_layer(layer).data.shape == STACK.shape
 
 
 def test_output_lies_on_its_source():
@@ -82,7 +89,7 @@ def test_output_lies_on_its_source():
         units=("s", "nm", "nm"),
         axis_labels=("t", "row", "col"),
     )
-    image = _layers.image_from_layer(source)
+    image = image_from_layer(source)
     whole = layer_of(image, like=source)
     frame = layer_of(image.with_data(STACK[2:3]), like=source, frame=2)
     for point in ((0, 1, 2), (2, 7, 9)):
@@ -94,27 +101,19 @@ def test_output_lies_on_its_source():
 
 def test_place_moves_to_another_frame():
     source = ImageLayer(STACK, scale=(0.5, 2, 3), translate=(1, 20, 30))
-    layer = layer_of(_layers.image_from_layer(source).with_data(STACK[:1]), like=source, frame=0)
-    _layers.place(layer, source, 2)
+    layer = layer_of(image_from_layer(source).with_data(STACK[:1]), like=source, frame=0)
+    place(layer, source, 2)
     np.testing.assert_allclose(layer.data_to_world((0, 3, 4)), source.data_to_world((2, 3, 4)))
-
-
-def test_names_stay_unique():
-    viewer = ViewerModel()
-    image = Image(STACK, name="a")
-    for _ in range(3):
-        _layers.add_image(viewer, _layers.layer_tuple(image))
-    assert [layer.name for layer in viewer.layers] == ["a", "a 2", "a 3"]
 
 
 def test_contrast_limits_ignore_outliers_and_holes():
     frames = np.tile(np.linspace(10, 20, 60_000, dtype=np.float32).reshape(200, 300), (3, 1, 1))
     frames[1, 0, 0], frames[1, 1, 1] = 1e6, np.nan
-    low, high = _layers.contrast_limits(Image(da.from_array(frames, chunks=(1, -1, -1))))
+    low, high = contrast_limits(Image(da.from_array(frames, chunks=(1, -1, -1))))
     assert 10 <= low < 10.1
     assert 19.9 < high <= 20
-    assert _layers.limits_of(np.full((1, 3, 4), 7)) == (7, 8)
-    assert _layers.limits_of(np.full((1, 3, 4), np.nan)) == (0, 1)
+    assert limits_of(np.full((1, 3, 4), 7)) == (7, 8)
+    assert limits_of(np.full((1, 3, 4), np.nan)) == (0, 1)
 
 
 def test_contrast_limits_read_one_frame_from_disk():
@@ -125,31 +124,19 @@ def test_contrast_limits_read_one_frame_from_disk():
         dtype=float,
         meta=np.empty((0, 0, 0)),
     )
-    _layers.contrast_limits(Image(frames))
+    contrast_limits(Image(frames))
     assert read == [4]
-
-
-def test_frame_index_with_other_units_and_fewer_axes():
-    viewer = ViewerModel()
-    layer = viewer.add_image(STACK, scale=(0.5, 1, 1), units=("s", "nm", "nm"), translate=(1, 0, 0))
-    viewer.dims.set_current_step(0, 1)
-    assert _layers.frame_index(viewer, layer) == 1
-    fine = viewer.add_image(STACK, scale=(500, 1, 1), units=("ms", "nm", "nm"), translate=(1000, 0, 0))
-    viewer.dims.set_current_step(0, 1)
-    assert _layers.frame_index(viewer, layer) == _layers.frame_index(viewer, fine) == 1
-    flat = viewer.add_image(STACK[0], units=("nm", "nm"))
-    assert _layers.frame_index(viewer, flat) == 0
 
 
 def test_calibration_is_corrected_whole_or_not_at_all():
     layer = ImageLayer(STACK, translate=(0, 10, 10))
-    _layers.set_calibration(layer, (2.0, 3.0), 44.0)
-    image = _layers.image_from_layer(layer)
+    set_calibration(layer, (2.0, 3.0), 44.0)
+    image = image_from_layer(layer)
     assert (image.pixel_size_nm, image.counts_per_electron) == ((2.0, 3.0), 44.0)
     assert tuple(layer.translate) == (0, 20, 30)  # still the same pixel
     with pytest.raises(ValueError, match="not positive"):
-        _layers.set_calibration(layer, (2.0, 0.0), 1.0)
-    assert _layers.image_from_layer(layer).counts_per_electron == 44.0
-    _layers.set_calibration(layer, None, None)
-    assert _layers.image_from_layer(layer).pixel_size_nm is None
+        set_calibration(layer, (2.0, 0.0), 1.0)
+    assert image_from_layer(layer).counts_per_electron == 44.0
+    set_calibration(layer, None, None)
+    assert image_from_layer(layer).pixel_size_nm is None
     assert tuple(layer.translate) == (0, 10, 10)

@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 
 from napari_lowdose_tem.network.model_file import find_model
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES, TrainConfig
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import is_output, limits_of
 from napari_lowdose_tem.widgets.train import control as train_control
 from napari_lowdose_tem.widgets.train import run, saved
 from napari_lowdose_tem.widgets.train.check import CheckResult
@@ -285,10 +285,10 @@ def test_validation_frame_goes_into_layers_that_follow_the_training(qtbot, make,
     control.add_validation_layers()
     hde, lde, output = viewer.layers
     assert [layer.name for layer in viewer.layers] == ["mine HDE", "mine LDE", "mine output"]
-    assert control.state.validation.limits == _layers.limits_of(hde.data)
+    assert control.state.validation.limits == limits_of(hde.data)
     assert hde.contrast_limits == lde.contrast_limits == output.contrast_limits
-    assert _layers.is_output(output)
-    assert not _layers.is_output(lde)
+    assert is_output(output)
+    assert not is_output(lde)
     viewer.layers.remove(hde)
     wait_end(qtbot, control)
     np.testing.assert_array_equal(output.data, control.state.validation.output)

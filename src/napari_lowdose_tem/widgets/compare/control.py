@@ -27,7 +27,8 @@ from napari_lowdose_tem.widgets.compare.state import (
 )
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
-from napari_lowdose_tem.widgets.shared.layers import add_image, frame_index, layer_tuple, viewer_itself
+from napari_lowdose_tem.widgets.shared.layers import layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image, frame_index, viewer_itself
 from napari_lowdose_tem.widgets.shared.worker import error_line
 
 if TYPE_CHECKING:

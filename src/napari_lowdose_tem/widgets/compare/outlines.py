@@ -10,7 +10,8 @@ import numpy as np
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.widgets.compare.field_of_view import Box, Placement, Point
 from napari_lowdose_tem.widgets.shared.coordinates import convert_points
-from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy, unique_name
+from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy
+from napari_lowdose_tem.widgets.shared.viewer import unique_name
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

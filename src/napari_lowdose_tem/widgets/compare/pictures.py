@@ -14,7 +14,7 @@ from napari_lowdose_tem.widgets.compare.sources import Sources
 from napari_lowdose_tem.widgets.compare.state import CompareState, Picture, picture_of
 from napari_lowdose_tem.widgets.shared.frames import FrameReader, is_stretched, same_pixels
 from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
-from napari_lowdose_tem.widgets.shared.layers import frame_index
+from napari_lowdose_tem.widgets.shared.viewer import frame_index
 from napari_lowdose_tem.widgets.shared.worker import error_line
 
 if TYPE_CHECKING:

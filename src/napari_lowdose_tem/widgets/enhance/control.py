@@ -14,6 +14,7 @@ from napari_lowdose_tem.widgets.enhance.state import EnhanceState, describe_imag
 from napari_lowdose_tem.widgets.shared import layers
 from napari_lowdose_tem.widgets.shared.devices import DEVICES, describe_device, preferred_device
 from napari_lowdose_tem.widgets.shared.models import ModelList, engine_options
+from napari_lowdose_tem.widgets.shared.viewer import viewer_itself
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class EnhanceControl:
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self.viewer = viewer = layers.viewer_itself(viewer)
+        self.viewer = viewer = viewer_itself(viewer)
         self.state = EnhanceState(device=preferred_device(DEVICES))
         self.image: Image | None = None
         self._models = ModelList()

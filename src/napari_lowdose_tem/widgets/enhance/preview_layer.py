@@ -20,6 +20,7 @@ from napari_lowdose_tem.widgets.enhance.stack import free_memory_bytes
 from napari_lowdose_tem.widgets.shared import layers
 from napari_lowdose_tem.widgets.shared.models import model_time_ns
 from napari_lowdose_tem.widgets.shared.source_tokens import SourceTokens
+from napari_lowdose_tem.widgets.shared.viewer import add_image_unselected, frame_index
 from napari_lowdose_tem.widgets.shared.worker import Job
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PreviewLayer:
 
     def show(self, source: Layer, image: Image, options: EngineOptions) -> bool:
         """Show the frame the viewer is at; return whether it was there already."""
-        index = layers.frame_index(self._viewer, source)
+        index = frame_index(self._viewer, source)
         before = self._wanted.frame if self._wanted is not None and source is self._source else index
         self._source, self._image, self._is_on = source, image, True
         request = PreviewRequest(
@@ -164,7 +165,7 @@ class PreviewLayer:
             self.layer, self._shown_key = self._left_over(name, pixels.ndim), None
         if self.layer is None:
             made = layers.layer_tuple(shown, name, like=source, frame=at)
-            self.layer = layers.add_image_unselected(viewer, made)
+            self.layer = add_image_unselected(viewer, made)
         elif self._shown_key != frame.key:
             self.layer.data = pixels
             before = self._shown_key

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_lowdose_tem.image import F32, Image
 from napari_lowdose_tem.widgets.enhance.stack import StackRequest
 from napari_lowdose_tem.widgets.shared import layers
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -101,7 +102,7 @@ class StackOutput:
             contrast_limits=layers.limits_of(sample),
             cache=cache,
         )
-        self._layer = layers.add_image(self._viewer, made)
+        self._layer = add_image(self._viewer, made)
 
     def _shown(self) -> Layer | None:
         """Return the layer, None before it is added and when the user has removed it."""

@@ -22,6 +22,7 @@ from napari_lowdose_tem.widgets.shared import layers
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.devices import DEVICES, describe_device, preferred_device
 from napari_lowdose_tem.widgets.shared.models import ModelList, engine_options
+from napari_lowdose_tem.widgets.shared.viewer import viewer_itself
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class LiveControl:
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self.viewer = viewer = layers.viewer_itself(viewer)
+        self.viewer = viewer = viewer_itself(viewer)
         self.state = LiveState(device=preferred_device(DEVICES))
         self._models = ModelList()
         self._layers = LiveLayers(viewer)

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.shared import layers
+from napari_lowdose_tem.widgets.shared.viewer import add_image_unselected
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -104,6 +105,6 @@ class LiveLayers:
 
     def _add(self, kind: str, name: str, image: Image) -> None:
         own = image.with_data(np.array(image.data))
-        self._layers[kind] = layers.add_image_unselected(self._viewer, layers.layer_tuple(own, name))
+        self._layers[kind] = add_image_unselected(self._viewer, layers.layer_tuple(own, name))
         self._shown[kind] = image
         self._has_contrast[kind] = bool(np.ptp(own.data) > 0)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_lowdose_tem.image import Image
-from napari_lowdose_tem.widgets.load.state import LoadState, size_and_type
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.load.state import NO_LAYER, LoadState, size_and_type
+from napari_lowdose_tem.widgets.shared.layers import image_from_layer, is_output, set_calibration, why_not
+from napari_lowdose_tem.widgets.shared.viewer import add_image, viewer_itself
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class LoadControl:
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self.viewer = viewer = _layers.viewer_itself(viewer)
+        self.viewer = viewer = viewer_itself(viewer)
         self.state = LoadState()
         self._layer: Layer | None = None
         self._reading: Job | None = None
@@ -48,46 +49,46 @@ class LoadControl:
         """Read files and folders into layers."""
         if not paths or self.state.loading:
             return
-        dark = self.state.dark
-        # reading and the first look at the pixels take long from a network drive
-        from napari_lowdose_tem.widgets.load.to_layers import iter_layers
+        dark = self.state.dark_reference
+        from napari_lowdose_tem.widgets.load.read_layers import iter_layers
 
+        # in a job: reading, and the first look at the pixels, take long from a network drive
         job = self._reading = Job(lambda: iter_layers(paths, dark))
-        job.progress.connect(lambda layer: _layers.add_image(self.viewer, layer))
+        job.progress.connect(lambda layer: add_image(self.viewer, layer))
         job.finished.connect(lambda _: self._end_loading())
         job.cancelled.connect(lambda _: self._end_loading())
         job.errored.connect(self._on_errored)
-        self._say("")
+        self.state.report("")
         self.state.loading = True
         job.start()
 
-    def choose_dark(self, path: Path | None) -> None:
-        """Subtract a dark reference from what is loaded from now on."""
-        self.state.dark = path
+    def set_dark_reference(self, path: Path | None) -> None:
+        """Subtract a dark reference from everything loaded from now on; None for none."""
+        self.state.dark_reference = path
 
-    def apply(self, pixel_size_nm: tuple[float, float] | None, counts_per_electron: float | None) -> None:
-        """Give the layer another pixel size [nm/px] and gain [counts/e-]."""
+    def calibrate(self, pixel_size_nm: tuple[float, float] | None, counts_per_electron: float | None) -> None:
+        """Correct the layer's pixel size [nm/px] and gain [counts/e-]; None makes it unknown."""
         if self._layer is None or not self.state.layer_ok:
             return
         try:
-            _layers.set_calibration(self._layer, pixel_size_nm, counts_per_electron)
+            set_calibration(self._layer, pixel_size_nm, counts_per_electron)
         except ValueError as error:
-            self._say(error_line(error), error=True)
+            self.state.report(error_line(error), is_error=True)
             return
         self._show_layer()
-        self._say(f"Applied to “{self._layer.name}”.")
+        self.state.report(f"Applied to “{self._layer.name}”.")
 
     def _on_errored(self, error: Exception) -> None:
         self._end_loading()
-        self._say(error_line(error), error=True)
+        self.state.report(error_line(error), is_error=True)
 
     def _end_loading(self) -> None:
         self._reading = None
         self.state.loading = False
 
-    def _on_active(self, event: Any = None) -> None:
+    def _on_active(self, event: object = None) -> None:
         self._watch(self.viewer.layers.selection.active)
-        self._say("")
+        self.state.report("")
         self._show_layer()
 
     def _watch(self, layer: Layer | None) -> None:
@@ -97,23 +98,23 @@ class LoadControl:
                     getattr(event, name)(self._show_layer)
         self._layer = layer
 
-    def _show_layer(self, event: Any = None) -> None:
+    def _show_layer(self, event: object = None) -> None:
         if self._measuring is not None:
             self._measuring.cancel()  # or the dose of the layer before is shown for this one
         state, layer = self.state, self._layer
-        reason = "Open files or a folder, or drop them here." if layer is None else _layers.why_not(layer)
+        reason = NO_LAYER if layer is None else why_not(layer)
         state.layer = layer.name if layer is not None else ""
         state.dose_e_per_px = state.mean_counts = None
         if reason:
             state.pixel_size_nm = state.counts_per_electron = state.frame_time_s = None
             state.text, state.layer_ok = reason, False
             return
-        image = _layers.image_from_layer(layer)
+        image = image_from_layer(layer)
         state.text, state.layer_ok = size_and_type(image), True
         state.pixel_size_nm = image.pixel_size_nm
         state.counts_per_electron = image.counts_per_electron
         state.frame_time_s = image.frame_time_s
-        if not _layers.is_output(layer):
+        if not is_output(layer):
             self._measure(image)
 
     def _measure(self, image: Image) -> None:
@@ -125,12 +126,8 @@ class LoadControl:
                 self.state.dose_e_per_px = mean / image.counts_per_electron
 
         job.progress.connect(show)
-        job.errored.connect(lambda error: self._say(error_line(error), error=True))
+        job.errored.connect(lambda error: self.state.report(error_line(error), is_error=True))
         job.start()
-
-    def _say(self, message: str, error: bool = False) -> None:
-        self.state.is_error = error
-        self.state.message = message
 
 
 def _iter_mean(image: Image) -> Iterator[float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, Container, FileEdit, FloatSpinBox
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
@@ -41,7 +42,7 @@ class LoadDock(Dock[LoadControl]):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        self._shown: Any = None
+        self._shown: tuple[object, ...] = ()
         super().__init__(LoadControl(napari_viewer))
         self.setAcceptDrops(True)
 
@@ -51,22 +52,23 @@ class LoadDock(Dock[LoadControl]):
             "A folder of numbered frames, or of high-dose frames each followed by its low-dose frames"
         )
         self.dark_edit = FileEdit(
-            label="Dark reference", mode="r", nullable=True, filter=f"Images ({_PATTERNS})",
-            tooltip="Image recorded without beam, subtracted from what you open; empty for none",
+            label="Dark reference", mode=FileDialogMode.EXISTING_FILE, nullable=True,
+            filter=f"Images ({_PATTERNS})",
+            tooltip="Image recorded without the beam, subtracted from what you open; empty for none",
         )  # fmt: skip
         self.row_box, self.col_box, self.gain_box = (
             FloatSpinBox(label=label, min=0, max=1e6, step=0.01, tooltip=tip)
             for label, tip in (
-                ("Pixel height [nm]", "Size of a pixel along the rows’ axis (y); empty when unknown"),
-                ("Pixel width [nm]", "Size of a pixel along the columns’ axis (x); empty when unknown"),
-                ("Gain [counts/e⁻]", "Counts the camera gives for one electron; empty when unknown"),
+                ("Pixel height [nm]", "Pixel size along y (from row to row); 0 when unknown"),
+                ("Pixel width [nm]", "Pixel size along x (from column to column); 0 when unknown"),
+                ("Gain [counts/e⁻]", "Camera counts per incident electron; 0 when unknown"),
             )
         )
         for box in (self.row_box, self.col_box, self.gain_box):
             box.native.setDecimals(5)
             box.native.setSpecialValueText("unknown")
         self.square_box = CheckBox(text="Square pixels", value=True)
-        self.apply_button = QPushButton("Apply to the layer")
+        self.apply_button = QPushButton("Apply to layer")
         self.calibration_note = Note()
         self.message_label = QLabel()
         self.message_label.setWordWrap(True)
@@ -105,14 +107,15 @@ class LoadDock(Dock[LoadControl]):
         self.square_box.changed.connect(self._on_row)
         self.apply_button.clicked.connect(self._on_apply)
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Accept files."""
-        if event.mimeData().hasUrls():
+        if event is not None and _paths(event):
             event.acceptProposedAction()
 
-    def dropEvent(self, event: QDropEvent) -> None:
+    def dropEvent(self, event: QDropEvent | None) -> None:
         """Open files dropped on the dock."""
-        self.control.load([url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()])
+        if event is not None:
+            self.control.load(_paths(event))
 
     def _on_files(self) -> None:
         paths, _ = QFileDialog.getOpenFileNames(self, "Open images", "", f"TEM images ({_PATTERNS});;All (*)")
@@ -123,18 +126,18 @@ class LoadDock(Dock[LoadControl]):
             self.control.load([path])
 
     def _on_dark(self, path: Path | None) -> None:
-        self.control.choose_dark(path if path is not None and path != Path() else None)
+        self.control.set_dark_reference(path if path is not None and path != Path() else None)
 
-    def _on_row(self, *_: Any) -> None:
+    def _on_row(self, *_: object) -> None:
         self.col_box.enabled = not self.square_box.value
         if self.square_box.value:
             self.col_box.value = self.row_box.value
 
     def _on_apply(self) -> None:
         row, col, gain = self.row_box.value, self.col_box.value, self.gain_box.value
-        self.control.apply((row, col) if row or col else None, gain or None)
+        self.control.calibrate((row, col) if row or col else None, gain or None)
 
-    def _show_state(self, *_: Any) -> None:
+    def _show_state(self, *_: object) -> None:
         """Show the state; nothing else writes to the widgets."""
         state = self.control.state
         self.files_button.setEnabled(not state.loading)
@@ -161,3 +164,9 @@ class LoadDock(Dock[LoadControl]):
         with QSignalBlocker(self.square_box.native):
             self.square_box.native.setChecked(abs(row - col) <= 1e-6 * row)
         self.col_box.enabled = not self.square_box.value
+
+
+def _paths(event: QDropEvent) -> list[str]:
+    """Local files that are dragged or dropped."""
+    data = event.mimeData()
+    return [url.toLocalFile() for url in data.urls() if url.isLocalFile()] if data is not None else []

@@ -8,6 +8,8 @@ from pathlib import Path
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.shared.state import DockState
 
+NO_LAYER = "Open files or a folder, or drop them here."
+
 
 @dataclass
 class LoadState(DockState):
@@ -16,11 +18,11 @@ class LoadState(DockState):
     `dose_e_per_px` is measured on the frame in the middle of the layer.
     """
 
-    dark: Path | None = None
+    dark_reference: Path | None = None
     loading: bool = False
     layer: str = ""
     layer_ok: bool = False
-    text: str = "Open files or a folder, or drop them here."
+    text: str = NO_LAYER
     pixel_size_nm: tuple[float, float] | None = None
     counts_per_electron: float | None = None
     frame_time_s: float | None = None
@@ -29,21 +31,21 @@ class LoadState(DockState):
 
 
 def describe_calibration(state: LoadState) -> str:
-    """Say in lines what is known of a layer and what is not."""
+    """List what is known of a layer, and what is not."""
     if not state.layer_ok:
         return state.text
     lines = [state.text]
     if state.pixel_size_nm is None:
-        lines.append("No pixel size in the file; until you give one, lengths are in px.")
+        lines.append("The file has no pixel size; until you enter one, lengths are in px.")
     if state.frame_time_s is not None:
         lines.append(f"Frame time {state.frame_time_s:.4g} s")
     if state.dose_e_per_px is not None:
-        lines.append(f"Mean dose {state.dose_e_per_px:.3g} e⁻/px a frame")
+        lines.append(f"Mean dose {state.dose_e_per_px:.3g} e⁻/px per frame")
         if state.pixel_size_nm is not None:
             row, col = state.pixel_size_nm
-            lines[-1] += f"\n= {state.dose_e_per_px / (row * col):.3g} e⁻/nm²"
+            lines.append(f"= {state.dose_e_per_px / (row * col):.3g} e⁻/nm² per frame")
     elif state.mean_counts is not None:
-        lines.append(f"Mean {state.mean_counts:.4g} counts; the dose needs the gain.")
+        lines.append(f"Mean {state.mean_counts:.4g} counts/px; enter the gain to see the dose.")
     return "\n".join(lines)
 
 

@@ -24,10 +24,16 @@ from napari_lowdose_tem.widgets.profile.lines import LineLayers
 from napari_lowdose_tem.widgets.profile.over_time_job import OverTimeRun
 from napari_lowdose_tem.widgets.profile.results_text import describe_counts
 from napari_lowdose_tem.widgets.profile.state import HOW_TO_DRAW, ROLES, Curve, ProfileState, parse_segments
-from napari_lowdose_tem.widgets.shared import layers as _layers
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.frames import FrameReader, is_stretched, same_pixels
 from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
+from napari_lowdose_tem.widgets.shared.layers import (
+    image_from_layer,
+    is_kymograph,
+    is_output,
+    why_not,
+)
+from napari_lowdose_tem.widgets.shared.viewer import frame_index, viewer_itself
 from napari_lowdose_tem.widgets.shared.worker import error_line
 
 if TYPE_CHECKING:
@@ -48,7 +54,7 @@ class ProfileControl:
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self.viewer = viewer = _layers.viewer_itself(viewer)
+        self.viewer = viewer = viewer_itself(viewer)
         self.state = ProfileState()
         self._sources: dict[str, tuple[Layer, Image]] = {}
         self._by_hand: set[str] = set()
@@ -165,12 +171,11 @@ class ProfileControl:
     def snap(self) -> None:
         """Move the line across itself onto the particle's centre."""
         for role in ("HDE", "output", "LDE"):
-            curve = next((c for c in self.state.curves if c.role == role and c.profile is not None), None)
-            if curve is not None and role in self._pixels:
+            profile = next((c.profile for c in self.state.curves if c.role == role), None)
+            if profile is not None and role in self._pixels:
                 self._say("Looking for the particle's centre …")
-                self._center.start(
-                    role, self._pixels[role], curve.profile.line, self._sources[role][1].pixel_size_nm
-                )
+                pixel_size_nm = self._sources[role][1].pixel_size_nm
+                self._center.start(role, self._pixels[role], profile.line, pixel_size_nm)
                 return
         self._say(HOW_TO_DRAW, True)
 
@@ -264,7 +269,7 @@ class ProfileControl:
             particles=state.particles or None,
             background=state.background,
             rule=state.rule,
-            is_enhanced=_layers.is_output(self._sources[role][0]),
+            is_enhanced=is_output(self._sources[role][0]),
             offset_known=role not in self._pixels or not is_stretched(self._pixels[role]),
         )
 
@@ -339,11 +344,11 @@ class ProfileControl:
 
     def _on_layers(self, event: Any = None) -> None:
         """Follow the images: names, roles, pixels and calibration."""
-        images = [x for x in self.viewer.layers if not (_layers.why_not(x) or _layers.is_kymograph(x))]
+        images = [x for x in self.viewer.layers if not (why_not(x) or is_kymograph(x))]
         self.state.layers = tuple(layer.name for layer in reversed(images))
         renamed = {role: layer.name for role, (layer, _) in self._sources.items() if layer in images}
         by_hand = {role: renamed.get(role, "") for role in self._by_hand}
-        free = {x.name: _layers.image_from_layer(x) for x in images if x.name not in by_hand.values()}
+        free = {x.name: image_from_layer(x) for x in images if x.name not in by_hand.values()}
         roles = find_roles(free)
         guessed = dict(zip(ROLES, (roles.hde or "", roles.lde or "", roles.output or ""), strict=True))
         chosen = guessed | by_hand
@@ -356,7 +361,7 @@ class ProfileControl:
         for role, name in zip(ROLES, chosen, strict=True):
             if name in self.viewer.layers:
                 layer = self.viewer.layers[name]
-                self._sources[role] = layer, _layers.image_from_layer(layer)
+                self._sources[role] = layer, image_from_layer(layer)
                 self._watch(layer, True)
         state = self.state
         if state.chosen[1:] != chosen[1:]:
@@ -381,7 +386,7 @@ class ProfileControl:
         return Line(ends[0], ends[1], max(1.0, self.state.width / pixel))
 
     def _frame_of(self, role: str) -> int:
-        return _layers.frame_index(self.viewer, self._sources[role][0])
+        return frame_index(self.viewer, self._sources[role][0])
 
     def _first(self) -> tuple[Layer, Image] | None:
         return next(iter(self._sources.values()), None)

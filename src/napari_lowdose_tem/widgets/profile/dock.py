@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -41,7 +40,7 @@ from napari_lowdose_tem.widgets.profile.state import (
     segments_text,
 )
 from napari_lowdose_tem.widgets.shared.dock import Dock
-from napari_lowdose_tem.widgets.shared.parts import Note, show_choice, show_message
+from napari_lowdose_tem.widgets.shared.parts import Note, UprightArea, show_choice, show_message
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -172,15 +171,10 @@ class ProfileDock(Dock[ProfileControl]):
         for group in (self.how_group, self.time_group, self.kept_group):
             inner.addWidget(group)
         inner.addStretch(1)
-        area = self._area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setWidget(content)
-        self._content = content
+        self._area = UprightArea(content)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(area)
+        layout.addWidget(self._area)
 
     def _connect(self) -> None:
         control = self.control
@@ -212,11 +206,13 @@ class ProfileDock(Dock[ProfileControl]):
         self.time_csv_button.clicked.connect(self._on_time_csv)
         self.table.edited.connect(lambda row, key, text: control.kept.edit(row, **{key: text}))
         self.delete_button.clicked.connect(lambda: control.kept.delete(self.table.chosen))
-        self.copy_button.clicked.connect(
-            lambda: QApplication.clipboard().setText(to_text(control.state.rows))
-        )
+        self.copy_button.clicked.connect(self._on_copy)
         self.csv_button.clicked.connect(lambda: self._on_save("measurements.csv", "Table (*.csv)"))
         self.json_button.clicked.connect(lambda: self._on_save(f"profiles{ENDING}", "Lines (*.lines.json)"))
+
+    def _on_copy(self) -> None:
+        if (clipboard := QApplication.clipboard()) is not None:
+            clipboard.setText(to_text(self.control.state.rows))
 
     # ---- files
 
@@ -265,9 +261,6 @@ class ProfileDock(Dock[ProfileControl]):
         if self.numbers_label.text() != numbers:
             self.numbers_label.setText(numbers)
         self.numbers_label.setVisible(bool(numbers))
-        # nothing is cut off at the right: the dock is at least as wide as its numbers
-        bar = self._area.verticalScrollBar().sizeHint().width()
-        self._area.setMinimumWidth(self._content.minimumSizeHint().width() + bar)
         self.notes_note.show_text(reasons_text(state.curves))
         self.counts_note.show_text(state.counts_text)
         for box, value in (

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
-from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy, unique_name
+from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy
+from napari_lowdose_tem.widgets.shared.viewer import unique_name
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

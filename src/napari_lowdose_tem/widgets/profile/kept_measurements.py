@@ -55,10 +55,13 @@ class KeptMeasurements:
         self._store((*self._state.rows, *rows))
         self._say(f"{len(rows)} measurement{'s' * (len(rows) > 1)} ")
 
-    def edit(self, index: int, **changes: str) -> None:
+    def edit(self, index: int, *, name: str | None = None, note: str | None = None) -> None:
         """Change the name or the note of a row."""
         rows = list(self._state.rows)
-        rows[index] = replace(rows[index], **changes)
+        row = rows[index]
+        rows[index] = replace(
+            row, name=row.name if name is None else name, note=row.note if note is None else note
+        )
         self._store(tuple(rows))
 
     def delete(self, indices: Sequence[int]) -> None:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from napari_lowdose_tem.widgets.profile.grid_copies import ORANGE, Color, GridCopies
 from napari_lowdose_tem.widgets.shared.coordinates import convert_points, pad
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
-from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy, unique_name
+from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy
+from napari_lowdose_tem.widgets.shared.viewer import unique_name
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -272,7 +273,8 @@ class LineLayers:
             self._changed()
 
     def _ends_of(self, index: int) -> Ends:
-        return np.asarray(self.layer.data[index], float)[[0, -1], -2:]
+        assert self.layer is not None
+        return np.asarray(self.layer.data[index], np.float64)[[0, -1], -2:]
 
     def _name_lines(self, wanted: str = "") -> None:
         """Give each line a name of its own; napari names a new one like the one chosen before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,14 +13,15 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure.measurement import FitOptions
 from napari_lowdose_tem.measure.profile import Line
 from napari_lowdose_tem.widgets.profile.state import ProfileState
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import layer_tuple
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 from napari_lowdose_tem.widgets.shared.worker import Job, error_line
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_lowdose_tem.measure import OverTimeProgress
+    from napari_lowdose_tem.measure.over_time import OverTimeProgress
 
 _TELL_S = 0.1
 
@@ -109,7 +110,7 @@ class OverTimeRun:
             return
         step_s, rows = image.frame_time_s, np.asarray(found.kymograph, np.float32)
         step = float(found.position[1] - found.position[0])
-        attributes = {
+        attributes: dict[str, Any] = {
             "scale": (step * rows.shape[1] / rows.shape[0], step),
             "units": ("nm" if found.unit == "nm" else "pixel",) * 2,
             "axis_labels": ("time" if step_s else "frame", "position"),
@@ -118,7 +119,7 @@ class OverTimeRun:
         made = {"kymograph_of": self._name, f"column_{found.unit}": step}
         shown = shown.with_provenance(**made, source=image.provenance.get("source"))
         others = list(self._viewer.layers)
-        layer = _layers.add_image(self._viewer, _layers.layer_tuple(shown, **attributes))
+        layer = add_image(self._viewer, layer_tuple(shown, **attributes))
         text = f"Time runs down, {step_s:g} s a row" if step_s else "A row is a frame"
         if not self._viewer.canvas.grid.enabled:  # else it has a cell of its own
             for other in others:

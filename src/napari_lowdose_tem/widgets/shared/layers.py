@@ -12,7 +12,6 @@ from napari_lowdose_tem.image import Image
 
 if TYPE_CHECKING:
     import pint
-    from napari.components import ViewerModel
     from napari.layers import Layer
 
     LayerTuple: TypeAlias = tuple[Any, dict[str, Any], str]
@@ -32,7 +31,7 @@ def why_not(layer: Layer) -> str:
         return f"“{layer.name}” is a {type(layer).__name__.lower()} layer; choose an image layer"
     if layer.rgb:
         return f"“{layer.name}” is a colour image; colours are not counts, convert it to grey first"
-    shape = tuple(_level0(layer.data).shape)
+    shape = tuple(level0(layer).shape)
     if len(shape) not in (2, 3):
         return (
             f"“{layer.name}” has {len(shape)} axes {shape}; needs a frame (rows, columns) or a stack "
@@ -67,11 +66,6 @@ def is_grid_copy(layer: Layer) -> bool:
     return bool(layer.metadata.get(KEY, {}).get("mirror"))
 
 
-def viewer_itself(viewer: ViewerModel) -> ViewerModel:
-    """Return the viewer behind the proxy given to plugins, whose layers are new objects at every look."""
-    return getattr(viewer, "__wrapped__", viewer)
-
-
 def image_from_layer(layer: Layer) -> Image:
     """Take pixels and calibration from an image layer; of a multi-scale layer its finest level.
 
@@ -96,9 +90,9 @@ def image_from_data(data: Any, meta: Mapping[str, Any]) -> Image:
     scale, units = meta.get("scale"), meta.get("units")
     pixel_size_nm = None
     if scale is not None and units is not None and not _is_kymograph(meta.get("metadata", {})):
-        sizes = [_in(s, u, "nm") for s, u in zip(scale[-2:], _units(units)[-2:], strict=True)]
-        if all(size is not None for size in sizes):
-            pixel_size_nm = (abs(sizes[0]), abs(sizes[1]))
+        row, col = (_in(s, u, "nm") for s, u in zip(scale[-2:], _units(units)[-2:], strict=True))
+        if row is not None and col is not None:
+            pixel_size_nm = (abs(row), abs(col))
         if data.ndim == 3:
             frame_time_s = _in(scale[0], _units(units)[0], "s")
     return Image(
@@ -140,33 +134,6 @@ def layer_tuple(
     if "contrast_limits" not in made:
         made["contrast_limits"] = contrast_limits(image)
     return image.data, made, "image"
-
-
-def add_image(viewer: ViewerModel, layer: LayerTuple) -> Layer:
-    """Add a layer tuple under a name no other layer has."""
-    data, attributes, _ = layer
-    name = unique_name(attributes["name"], [other.name for other in viewer.layers])
-    return viewer.add_image(data, **attributes | {"name": name})
-
-
-def add_image_unselected(viewer: ViewerModel, layer: LayerTuple) -> Layer:
-    """Add a layer tuple; the user keeps working on the layers that are selected, if any."""
-    selection = viewer.layers.selection
-    selected, active = set(selection), selection.active
-    added = add_image(viewer, layer)
-    if selected:
-        selection.active = active
-        selection.update(selected)
-    return added
-
-
-def unique_name(name: str, taken: Sequence[str]) -> str:
-    """Append a number where the name is taken: an equal name would replace that layer's data."""
-    number, candidate = 1, name
-    while candidate in taken:
-        number += 1
-        candidate = f"{name} {number}"
-    return candidate
 
 
 def place(layer: Layer, like: Layer, frame: int | None) -> None:
@@ -223,27 +190,13 @@ def limits_of(frames: npt.NDArray[Any]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def frame_index(viewer: ViewerModel, layer: Layer) -> int:
-    """Index of the frame of a layer that the viewer shows; 0 for a single frame."""
-    shape = _level0(layer.data).shape
-    if len(shape) < 3:
-        return 0
-    dims, units = viewer.dims, viewer.layers.extent.units
-    point = np.array(dims.point[-layer.ndim :], float)
-    if units is not None:
-        for axis, (shown, own) in enumerate(zip(units[-layer.ndim :], layer.units, strict=True)):
-            if shown != own and shown.is_compatible_with(own):
-                point[axis] *= (1 * shown).to(own).magnitude
-    return int(np.clip(np.rint(layer.world_to_data(point)[0]), 0, shape[0] - 1))
+def _is_kymograph(metadata: Mapping[str, Any]) -> bool:
+    return "kymograph_of" in metadata.get(KEY, {}).get("provenance", {})
 
 
 def level0(layer: Layer) -> Any:
     """Pixels of a layer, of a multi-scale layer its finest level."""
     return _level0(layer.data)
-
-
-def _is_kymograph(metadata: Mapping[str, Any]) -> bool:
-    return "kymograph_of" in metadata.get(KEY, {}).get("provenance", {})
 
 
 def _level0(data: Any) -> Any:

@@ -11,9 +11,9 @@ from napari_lowdose_tem.network.model_file import SUFFIX, find_model, user_model
 from napari_lowdose_tem.train.config import SIMULATOR, TRAIN_RECIPES, TrainConfig
 from napari_lowdose_tem.widgets.contributions import open_enhance
 from napari_lowdose_tem.widgets.shared.devices import TRAINING_DEVICES, preferred_device
-from napari_lowdose_tem.widgets.shared.layers import viewer_itself
 from napari_lowdose_tem.widgets.shared.models import ModelList, describe_model, recipe_label
 from napari_lowdose_tem.widgets.shared.settings import read_settings
+from napari_lowdose_tem.widgets.shared.viewer import viewer_itself
 from napari_lowdose_tem.widgets.shared.worker import error_line
 from napari_lowdose_tem.widgets.train import run, saved
 from napari_lowdose_tem.widgets.train.check import DataCheck

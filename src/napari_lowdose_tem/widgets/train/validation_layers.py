@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.shared import layers
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 from napari_lowdose_tem.widgets.train.state import ValidationView
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class ValidationLayers:
             if not self._is_there(key):
                 name = f"{self._model.stem} {what}"
                 made = layers.layer_tuple(self._image(key, view), name, contrast_limits=view.limits)
-                self._layers[key] = layers.add_image(self._viewer, made)
+                self._layers[key] = add_image(self._viewer, made)
 
     def update(self, view: ValidationView) -> None:
         """Show a newer validation frame in the layers that are still there."""

@@ -1,4 +1,4 @@
-"""Files, frame folders and data sets of high- and low-dose frames to layers. No Qt."""
+"""Files, frame folders and data sets of high- and low-dose frames read as layers. No Qt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_lowdose_tem.camera.dark import subtract_dark
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import natural_key, read
 from napari_lowdose_tem.pairs import find_fields
-from napari_lowdose_tem.widgets.shared import layers as _layers
+from napari_lowdose_tem.widgets.shared.layers import layer_tuple
 
 if TYPE_CHECKING:
     from napari_lowdose_tem.widgets.shared.layers import LayerTuple
@@ -45,7 +45,7 @@ def iter_layers(paths: Sequence[str | Path], dark: str | Path | None = None) -> 
         image = read(path)
         if reference is not None:
             image = subtract_dark(image, reference)
-        yield _layers.layer_tuple(image)
+        yield layer_tuple(image)
 
 
 def is_data_set(folder: Path) -> bool:
@@ -66,8 +66,8 @@ def _begins_with_a_pair(place: Path) -> bool:
 
 def _iter_data_set(folder: Path) -> Iterator[LayerTuple]:
     """Yield for each set the high-dose stack, then the low-dose stacks, all over the same field."""
-    for set_name, fields in itertools.groupby(find_fields(folder), lambda field: field.set_name):
-        fields = list(fields)
+    for set_name, group in itertools.groupby(find_fields(folder), lambda field: field.set_name):
+        fields = list(group)
         low = read(fields[0].ldes[0])
         yield _overlay(_stack([field.hde for field in fields]), low, f"HDE {set_name}")
         repeats = min(len(field.ldes) for field in fields)
@@ -102,7 +102,7 @@ def _overlay(image: Image, low: Image, name: str) -> LayerTuple:
     low_size = np.array(low.pixel_size_nm or (1.0, 1.0))
     if low.pixel_size_nm and image.pixel_size_nm is None:
         image = image.with_data(image.data, pixel_size_nm=tuple(low_size * coarser))
-    data, attributes, kind = _layers.layer_tuple(image, name)
+    data, attributes, kind = layer_tuple(image, name)
     size = low_size * coarser if image.pixel_size_nm is None else np.array(image.pixel_size_nm)
     zero = [0.0] * (data.ndim - 2)
     attributes["scale"] = (*attributes["scale"][:-2], *size)
