@@ -10,29 +10,26 @@ from typing import TYPE_CHECKING, Any
 from napari_lowdose_tem.camera.raw_noise import read_raw_noise
 from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.measure.measurement import FitOptions
-from napari_lowdose_tem.measure.profile import Line, Profile, sample_line
+from napari_lowdose_tem.measure.profile import Line, sample_line
 from napari_lowdose_tem.pairs.roles import find_roles
 from napari_lowdose_tem.widgets.profile.center_search import CenterSearch
-from napari_lowdose_tem.widgets.profile.fit_job import (
-    CountsItem,
-    FitItem,
-    FitRequest,
-    ProfileFitter,
-)
+from napari_lowdose_tem.widgets.profile.fit_job import CountsItem, FitItem, FitRequest, ProfileFitter
 from napari_lowdose_tem.widgets.profile.kept_measurements import KeptMeasurements
 from napari_lowdose_tem.widgets.profile.lines import LineLayers
 from napari_lowdose_tem.widgets.profile.over_time_job import OverTimeRun
 from napari_lowdose_tem.widgets.profile.results_text import describe_counts
-from napari_lowdose_tem.widgets.profile.state import HOW_TO_DRAW, ROLES, Curve, ProfileState, parse_segments
+from napari_lowdose_tem.widgets.profile.state import (
+    HOW_TO_DRAW,
+    ROLES,
+    Curve,
+    ProfileState,
+    describe_line,
+    parse_segments,
+)
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.frames import FrameReader, is_stretched, same_pixels
 from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
-from napari_lowdose_tem.widgets.shared.layers import (
-    image_from_layer,
-    is_kymograph,
-    is_output,
-    why_not,
-)
+from napari_lowdose_tem.widgets.shared.layers import image_from_layer, is_kymograph, is_output, why_not
 from napari_lowdose_tem.widgets.shared.viewer import frame_index, viewer_itself
 from napari_lowdose_tem.widgets.shared.worker import error_line
 
@@ -62,7 +59,7 @@ class ProfileControl:
         self._pixels: dict[str, Any] = {}
         self._taken: dict[str, tuple[Any, Any]] = {}
         self._counted: tuple[Any, Any] | None = None
-        self._frames = FrameReader(self._on_frame)
+        self._frames = FrameReader(self._soon.ask)
         self._fits: LatestRequest[FitRequest] = LatestRequest(
             ProfileFitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
         )
@@ -72,13 +69,13 @@ class ProfileControl:
         self.lines = LineLayers(viewer, self._on_line)
         self.time = OverTimeRun(viewer, self.state)
         self.kept = KeptMeasurements(self.state, self.lines)
-        self._center = CenterSearch(self._on_snapped, self._on_snap_failed)
+        self._center = CenterSearch(self._on_snapped, self._on_failed)
         self._connected = [
             (viewer.layers.events.inserted, self._on_layers),
             (viewer.layers.events.removed, self._on_layers),
             (viewer.layers.events.reordered, self._on_layers),
             (viewer.layers.events.renamed, self._on_layers),
-            (viewer.dims.events.point, self._on_frame),
+            (viewer.dims.events.point, self._soon.ask),
         ]
         for event, slot in self._connected:
             event.connect(slot)
@@ -113,12 +110,12 @@ class ProfileControl:
 
     def draw(self) -> None:
         """Let the user draw a line."""
-        source = self._first()
+        source = next(iter(self._sources.values()), None)
         if source is None:
-            self._say("Open an image to draw a line on.", True)
+            self.state.report("Open an image to draw a line on.", True)
             return
         self.lines.draw(source[0])
-        self._say("")
+        self.state.report("")
 
     def choose_line(self, index: int) -> None:
         """Measure another line."""
@@ -162,10 +159,10 @@ class ProfileControl:
         try:
             parsed = parse_segments(segments) if isinstance(segments, str) else segments
         except ValueError as error:
-            self._say(str(error), True)
+            self.state.report(str(error), True)
             return
         self._segments[self.lines.name] = self.state.background = tuple(sorted(parsed))
-        self._say("")
+        self.state.report("")
         self._soon.ask()
 
     def snap(self) -> None:
@@ -173,11 +170,11 @@ class ProfileControl:
         for role in ("HDE", "output", "LDE"):
             profile = next((c.profile for c in self.state.curves if c.role == role), None)
             if profile is not None and role in self._pixels:
-                self._say("Looking for the particle's centre …")
+                self.state.report("Looking for the particle's centre …")
                 pixel_size_nm = self._sources[role][1].pixel_size_nm
                 self._center.start(role, self._pixels[role], profile.line, pixel_size_nm)
                 return
-        self._say(HOW_TO_DRAW, True)
+        self.state.report(HOW_TO_DRAW, True)
 
     # ---- what is kept and written
 
@@ -200,10 +197,10 @@ class ProfileControl:
         role = next((r for r, (layer, _) in self._sources.items() if layer.name == self.state.stack), None)
         line = None if role is None else self._line_on(role)
         if role is None or line is None:
-            self._say(HOW_TO_DRAW if role else "Choose a stack.", True)
+            self.state.report(HOW_TO_DRAW if role else "Choose a stack.", True)
             return
         layer, image = self._sources[role]
-        self._say("")
+        self.state.report("")
         raw = self._sources["LDE"][1] if "LDE" in self._sources and role == "output" else None
         if raw is not None and raw.data.shape != image.data.shape:
             raw = None
@@ -221,7 +218,7 @@ class ProfileControl:
             if curve is not None:
                 curves.append(curve)
         self.state.curves = tuple(curves)
-        self._describe_line()
+        self.state.line_text = describe_line(self.state, self.lines.current >= 0)
         self._ask()
         self._rest.ask()
 
@@ -316,7 +313,7 @@ class ProfileControl:
         )
 
     def _on_fit_failed(self, request: FitRequest, error: Exception) -> None:
-        self._say(error_line(error), True)
+        self.state.report(error_line(error), True)
 
     def _on_rest(self) -> None:
         """Fit the raw counts, as the line rests."""
@@ -332,9 +329,6 @@ class ProfileControl:
         state.lines, state.line = lines.names, lines.current
         state.background = self._segments.get(lines.name, ())
         self.kept.show()
-        self._soon.ask()
-
-    def _on_frame(self, event: Any = None) -> None:
         self._soon.ask()
 
     def _on_changed(self, event: Any = None) -> None:
@@ -388,31 +382,13 @@ class ProfileControl:
     def _frame_of(self, role: str) -> int:
         return frame_index(self.viewer, self._sources[role][0])
 
-    def _first(self) -> tuple[Layer, Image] | None:
-        return next(iter(self._sources.values()), None)
-
-    # ---- the state
-
-    def _describe_line(self) -> None:
-        profile: Profile | None = next((c.profile for c in self.state.curves if c.profile), None)
-        if profile is None:
-            self.state.line_text = HOW_TO_DRAW if self.lines.current < 0 else ""
-            return
-        unit = profile.unit
-        width = f"{self.state.width:.4g} {unit} wide" if self.state.width else "one pixel wide"
-        self.state.line_text = f"{profile.length:.4g} {unit} long, {width}"
-
     def _on_snapped(self, role: str, line: Line) -> None:
         if role in self._sources:
             self.lines.move(self.lines.ends_from(self._sources[role][0], (line.start, line.stop)))
-            self._say("The line runs through the centre now.")
+            self.state.report("The line runs through the centre now.")
 
-    def _on_snap_failed(self, error: Exception) -> None:
-        self._say(error_line(error), True)
-
-    def _say(self, message: str, error: bool = False) -> None:
-        self.state.is_error = error
-        self.state.message = message
+    def _on_failed(self, error: Exception) -> None:
+        self.state.report(error_line(error), True)
 
 
 def _is_taken(one: tuple[Any, Any], other: tuple[Any, Any] | None) -> bool:

@@ -85,6 +85,15 @@ def scaled(curve: Curve, scale: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
     return scale_profile(curve.profile, curve.measurement, scale)
 
 
+def describe_line(state: ProfileState, is_drawn: bool) -> str:
+    """Return length and width of the line measured, or how to draw one."""
+    profile = next((curve.profile for curve in state.curves if curve.profile is not None), None)
+    if profile is None:
+        return "" if is_drawn else HOW_TO_DRAW
+    width = f"{state.width:.4g} {profile.unit} wide" if state.width else "one pixel wide"
+    return f"{profile.length:.4g} {profile.unit} long, {width}"
+
+
 def parse_segments(text: str) -> Segments:
     """Read `0–30, 120–150`; nothing is automatic.
 
