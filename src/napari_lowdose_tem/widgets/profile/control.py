@@ -59,13 +59,13 @@ class ProfileControl:
         self._pixels: dict[str, Any] = {}
         self._taken: dict[str, tuple[Any, Any]] = {}
         self._counted: tuple[Any, Any] | None = None
+        # while a line is dragged, its profiles come at once and the raw counts when it rests
+        self._soon = DelayedCall(self.update, _UPDATE_MS, restart=False)
+        self._rest = DelayedCall(self._on_rest, _REST_MS)
         self._frames = FrameReader(self._soon.ask)
         self._fits: LatestRequest[FitRequest] = LatestRequest(
             ProfileFitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
         )
-        # while a line is dragged, its profiles come at once and the raw counts when it rests
-        self._soon = DelayedCall(self.update, _UPDATE_MS, restart=False)
-        self._rest = DelayedCall(self._on_rest, _REST_MS)
         self.lines = LineLayers(viewer, self._on_line)
         self.time = OverTimeRun(viewer, self.state)
         self.kept = KeptMeasurements(self.state, self.lines)
