@@ -151,11 +151,11 @@ def shoot_compare(viewer: napari.Viewer, frame: str | None) -> None:
     add_image(viewer, layer_tuple(enhance(low, **ENGINE), "LDE sample enhanced"))
     dock = open_dock(viewer, "Compare")
     control, state = dock.control, dock.control.state
-    wait(lambda: state.is_fresh and state.found is not None)
+    wait(lambda: state.is_fresh and state.results is not None)
     control.point_at((120.0, 600.0))
     settle()
     shoot(viewer, "compare")
-    control.choose(mode="swipe", map_shown=False)
+    control.set_mode("swipe")
     dock.tabs.setCurrentIndex(2)
     settle()
     shoot(viewer, "compare-swipe")

@@ -24,7 +24,8 @@ class HistogramPlot(DockPlot):
     def __init__(self) -> None:
         super().__init__()
         self.setMinimumHeight(_LEAST_PX)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        # as high as there is room, not as the plot would like: its page must not scroll
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         self._shown: tuple[tuple[Histogram, ...], bool, str] | None = None
 
     def show_histograms(self, histograms: tuple[Histogram, ...], scaled: bool, theme: str) -> None:
