@@ -1,4 +1,4 @@
-"""The training loop, on one plain page."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from torch import distributed
 from napari_lowdose_tem.network.model_file import ModelInfo, save_model
 from napari_lowdose_tem.network.scaling import RECIPES
 from napari_lowdose_tem.train.config import SIMULATOR, Recipe, TrainConfig
-from napari_lowdose_tem.train.data import Batches, draw_validation
+from napari_lowdose_tem.train.data import Batches, Pairs, draw_validation
 from napari_lowdose_tem.train.losses import LOSSES, mean_absolute
 from napari_lowdose_tem.train.prepare import (
+    Processes,
     computes_in_bfloat16,
     fit_budget,
     is_first_process,
@@ -86,106 +87,180 @@ def iter_train(config: TrainConfig) -> Generator[TrainProgress, None, None]:
 
 
 def _iter_steps(config: TrainConfig, files: Files) -> Generator[TrainProgress, None, None]:
-    rank, ranks, device = join_processes(config.device)
-    where = device.torch_device
+    processes = join_processes(config.device)
     loading = iter_load_pairs(config)
     while True:
         try:
-            yield TrainProgress("preparing", *next(loading), device=str(device))
-        except StopIteration as done:
-            pairs, held_out = done.value
+            done, total = next(loading)
+        except StopIteration as end:
+            pairs, held_out = end.value
             break
-    network, recipe, notes = make_network(config)
-    notes += (pairs.notes if pairs else ()) + (held_out.notes if held_out else ())
-    network = network.to(where).to(memory_format=torch.channels_last).train()
-    optimiser = make_optimiser(recipe, network)
-    workers = config.workers if config.workers is not None else 8 * (where.type != "cpu")
-    batches = Batches(recipe, pairs, config.seed, where, rank, ranks, workers)
-    validation = draw_validation(recipe, held_out, where)
-    average = copy.deepcopy(network) if recipe.averaging else network
-    step, history, losses, best, spent_s = 0, [], [], math.inf, 0.0
-    if config.resume:
-        state = load_state(files.state, config)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, losses, best, spent_s = state["step"], state["losses"], state["best"], state["spent_s"]
-        history = [EpochLosses(**entry) for entry in state["history"]]
-        epochs, steps_per_epoch = state["epochs"], state["steps_per_epoch"]
-    else:
-        epochs, steps_per_epoch = fit_budget(config, recipe, network, batches)
-    recipe = replace(recipe, epochs=epochs, steps_per_epoch=steps_per_epoch)
-    steps, best_weights, example = epochs * steps_per_epoch, None, None
-    parallel = torch.nn.parallel.DistributedDataParallel(network) if ranks > 1 else network
-    bfloat16 = recipe.mixed_precision and computes_in_bfloat16(device)
-    begun, begun_s, saved_s = step, spent_s, spent_s
-
-    def save() -> None:
-        if rank:
-            return
-        info = _describe(config, recipe, history, step, spent_s, str(device))
-        if best_weights is not None:
-            save_model(files.best, best_weights, info)
-        save_model(files.last, average.state_dict(), info)
-        save_losses(files, history)
-        if step == steps:
-            files.state.unlink(missing_ok=True)
-            return
-        save_state(
-            files.state, config, network=network.state_dict(), average=average.state_dict(),
-            optimiser=optimiser.state_dict(), step=step, epochs=epochs, steps_per_epoch=steps_per_epoch,
-            losses=losses, best=best, history=[asdict(entry) for entry in history],
-            spent_s=spent_s,
-        )  # fmt: skip
-
+        yield TrainProgress("preparing", done, total, device=str(processes.device))
+    training = _Training(config, files, processes, pairs, held_out)
     try:
-        while step < steps:
-            step_began = time.monotonic()  # a pause between two steps does not count
-            inputs, targets = batches.draw(step)
-            learning_rate = _learning_rate(recipe, step, steps)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate
-            with torch.autocast(where.type, torch.bfloat16, enabled=bfloat16):
-                output = parallel(inputs.contiguous(memory_format=torch.channels_last))
-            loss = LOSSES[recipe.loss](output.float(), targets)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if recipe.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-            optimiser.step()
-            if recipe.averaging:
-                update_average(average, network, min(recipe.averaging, (step + 1) / (step + 11)))
-            losses.append(_average_over_ranks(mean_absolute(output.detach().float(), targets), ranks))
-            if not math.isfinite(losses[-1]):
-                raise ValueError(f"the loss is not finite at step {step}; train with a smaller learning rate")
-            step += 1
-            ends_epoch = step % steps_per_epoch == 0
+        while training.step < training.steps:
+            start_s = time.monotonic()  # a pause between two steps does not count
+            learning_rate = training.take_step()
+            ends_epoch = training.step % training.steps_per_epoch == 0
+            validated = training.validate() if ends_epoch else math.nan
+            training.spent_s += time.monotonic() - start_s
             if ends_epoch:
-                validated, example = _validate(average, validation) if rank == 0 else (math.nan, None)
-            spent_s += time.monotonic() - step_began
-            if ends_epoch:
-                entry = EpochLosses(
-                    step // steps_per_epoch, float(np.mean(losses)), validated, learning_rate, spent_s / 60
-                )
-                history, losses = [*history, entry], []
-                if validated < best:
-                    best, best_weights = validated, to_cpu(average.state_dict())
-                if step == steps or spent_s - saved_s > _SAVE_EVERY_S:
-                    save()
-                    best_weights, saved_s = None, spent_s
-            seconds_left = (spent_s - begun_s) / (step - begun) * (steps - step)
-            yield TrainProgress(
-                "training", step, steps, -(-step // steps_per_epoch), epochs, losses[-1] if losses else None,
-                tuple(history), example, seconds_left, str(device), notes,
-            )  # fmt: skip
+                training.end_epoch(validated, learning_rate)
+            yield training.report()
     except GeneratorExit:
-        if step < steps:
-            save()
+        if training.step < training.steps:
+            training.save()
         raise
     finally:
-        batches.close()
+        training.batches.close()
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+class _Training:
+    """A network, its optimiser and its data, with everything that is saved to go on from."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        files: Files,
+        processes: Processes,
+        pairs: Pairs | None,
+        held_out: Pairs | None,
+    ) -> None:
+        self._config, self._files, self._processes = config, files, processes
+        where = processes.device.torch_device
+        network, recipe, notes = make_network(config)
+        self._notes = notes + (pairs.notes if pairs else ()) + (held_out.notes if held_out else ())
+        self._network = network.to(where).to(memory_format=torch.channels_last).train()
+        self._optimiser = make_optimiser(recipe, self._network)
+        workers = config.workers if config.workers is not None else 8 * (where.type != "cpu")
+        self.batches = Batches(
+            recipe, pairs, config.seed, where, processes.rank, processes.n_processes, workers
+        )
+        self._validation = draw_validation(recipe, held_out, where)
+        self._average = copy.deepcopy(self._network) if recipe.averaging else self._network
+        self.step, self.spent_s = 0, 0.0
+        self._history: list[EpochLosses] = []
+        self._losses: list[float] = []
+        self._best = math.inf
+        self._best_weights: dict[str, torch.Tensor] | None = None
+        self._frame: ValidationFrame | None = None
+        if config.resume:
+            epochs, self.steps_per_epoch = self._resume()
+        else:
+            epochs, self.steps_per_epoch = fit_budget(config, recipe, self._network, self.batches)
+        self._recipe = replace(recipe, epochs=epochs, steps_per_epoch=self.steps_per_epoch)
+        self.steps = epochs * self.steps_per_epoch
+        self._parallel = (
+            torch.nn.parallel.DistributedDataParallel(self._network)
+            if processes.n_processes > 1
+            else self._network
+        )
+        self._in_bfloat16 = recipe.mixed_precision and computes_in_bfloat16(processes.device)
+        self._first_step, self._first_s, self._saved_s = self.step, self.spent_s, self.spent_s
+
+    def take_step(self) -> float:
+        """Learn from one batch; returns the learning rate."""
+        recipe, network = self._recipe, self._network
+        inputs, targets = self.batches.draw(self.step)
+        learning_rate = _learning_rate(recipe, self.step, self.steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._in_bfloat16):
+            output = self._parallel(inputs.contiguous(memory_format=torch.channels_last))
+        loss = LOSSES[recipe.loss](output.float(), targets)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+        self._optimiser.step()
+        if recipe.averaging:
+            decay = min(recipe.averaging, (self.step + 1) / (self.step + 11))
+            update_average(self._average, network, decay)
+        error = mean_absolute(output.detach().float(), targets)
+        self._losses.append(_average_over_processes(error, self._processes.n_processes))
+        if not math.isfinite(self._losses[-1]):
+            raise ValueError(
+                f"the loss is not finite at step {self.step}; train with a smaller learning rate"
+            )
+        self.step += 1
+        return learning_rate
+
+    def validate(self) -> float:
+        """Return the mean absolute error over the frames held out; only the first process measures it."""
+        if self._processes.rank:
+            return math.nan
+        error, self._frame = _validate(self._average, self._validation)
+        return error
+
+    def end_epoch(self, validated: float, learning_rate: float) -> None:
+        """Note the losses of an epoch, keep the best weights, and save now and then."""
+        epoch = self.step // self.steps_per_epoch
+        trained = float(np.mean(self._losses))
+        self._history.append(EpochLosses(epoch, trained, validated, learning_rate, self.spent_s / 60))
+        self._losses = []
+        if validated < self._best:
+            self._best, self._best_weights = validated, to_cpu(self._average.state_dict())
+        if self.step == self.steps or self.spent_s - self._saved_s > _SAVE_EVERY_S:
+            self.save()
+            self._best_weights, self._saved_s = None, self.spent_s
+
+    def report(self) -> TrainProgress:
+        """Tell how far it is."""
+        s_per_step = (self.spent_s - self._first_s) / (self.step - self._first_step)
+        return TrainProgress(
+            "training",
+            self.step,
+            self.steps,
+            epoch=-(-self.step // self.steps_per_epoch),
+            epochs=self._recipe.epochs,
+            loss=self._losses[-1] if self._losses else None,
+            history=tuple(self._history),
+            example=self._frame,
+            seconds_left=s_per_step * (self.steps - self.step),
+            device=str(self._processes.device),
+            notes=self._notes,
+        )
+
+    def save(self) -> None:
+        """Save the models, the losses and, until the last step, the state to go on from."""
+        if self._processes.rank:
+            return
+        device = str(self._processes.device)
+        info = _describe(self._config, self._recipe, self._history, self.step, self.spent_s, device)
+        if self._best_weights is not None:
+            save_model(self._files.best, self._best_weights, info)
+        save_model(self._files.last, self._average.state_dict(), info)
+        save_losses(self._files, self._history)
+        if self.step == self.steps:
+            self._files.state.unlink(missing_ok=True)
+            return
+        save_state(
+            self._files.state,
+            self._config,
+            network=self._network.state_dict(),
+            average=self._average.state_dict(),
+            optimiser=self._optimiser.state_dict(),
+            step=self.step,
+            epochs=self._recipe.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            losses=self._losses,
+            best=self._best,
+            history=[asdict(entry) for entry in self._history],
+            spent_s=self.spent_s,
+        )
+
+    def _resume(self) -> tuple[int, int]:
+        """Take over a saved state; returns epochs and steps per epoch."""
+        state = load_state(self._files.state, self._config)
+        self._network.load_state_dict(state["network"])
+        self._average.load_state_dict(state["average"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step, self._losses = state["step"], state["losses"]
+        self._best, self.spent_s = state["best"], state["spent_s"]
+        self._history = [EpochLosses(**entry) for entry in state["history"]]
+        return state["epochs"], state["steps_per_epoch"]
 
 
 def _learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -195,10 +270,10 @@ def _learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.learning_rate * rise * max(0.005, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _average_over_ranks(loss: torch.Tensor, ranks: int) -> float:
-    if ranks > 1:
+def _average_over_processes(loss: torch.Tensor, n_processes: int) -> float:
+    if n_processes > 1:
         distributed.all_reduce(loss)
-    return float(loss) / ranks
+    return float(loss) / n_processes
 
 
 def _validate(

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed
@@ -83,15 +83,23 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def join_processes(wanted: str) -> tuple[int, int, Device]:
-    """Return rank, number of processes and device; under torchrun the processes find each other first."""
-    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if ranks > 1 and wanted == "auto" and torch.cuda.is_available():
+class Processes(NamedTuple):
+    """The processes that train together: number of this one, how many there are, and its device."""
+
+    rank: int
+    n_processes: int
+    device: Device
+
+
+def join_processes(wanted: str) -> Processes:
+    """Choose the device; under torchrun the processes find each other first."""
+    rank, n_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if n_processes > 1 and wanted == "auto" and torch.cuda.is_available():
         wanted = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     device = choose_device(wanted, training=True)
-    if ranks > 1 and not distributed.is_initialized():
+    if n_processes > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.kind.startswith("cuda") else "gloo")
-    return rank, ranks, device
+    return Processes(rank, n_processes, device)
 
 
 def computes_in_bfloat16(device: Device) -> bool:
