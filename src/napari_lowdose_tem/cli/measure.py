@@ -80,20 +80,8 @@ def measure(
     from napari_lowdose_tem.measure import fit_profile, sample_line, snap_to_center
 
     shown = _read(image, pixel_size)
-    source = None if raw is None else _read(raw, pixel_size)
-    if source is not None and source.data.shape != shown.data.shape:
-        raise ValueError(
-            f"{raw}: {source.data.shape} px, but {image} has {shown.data.shape}; give its own raw frame"
-        )
-    if source is not None and "enhanced" in source.provenance:
-        raise ValueError(f"{raw}: an enhanced frame; give the raw one it was made from")
-    if over_time is not None and figure is not None:
-        raise ValueError("--figure draws one frame, --over-time makes a table; give one of them")
-    if over_time is not None and frame:
-        raise ValueError("--frame measures one frame, --over-time all of them; give one of them")
-    for out in (over_time, figure):
-        if out is not None and not out.parent.is_dir():
-            raise ValueError(f"{out}: no such folder; make it, or choose another")
+    source = None if raw is None else _read_raw(raw, pixel_size, shown)
+    _check_outputs(over_time, figure, frame)
     options = _choose(fit, particles, rule, background, scaled, shown)
     chosen = _parse_line(line, width)
     if frame >= shown.n_frames:
@@ -115,8 +103,6 @@ def measure(
         print_json(report if electrons is None else {**report, "electrons": electrons.to_json()})
     else:
         _print(result, electrons)
-    if figure is not None:
-        status.print(f"wrote {figure}", highlight=False, soft_wrap=True)
     if result.refused:
         status.print(f"refused: {result.refused}", style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_BAD_INPUT)
@@ -129,6 +115,27 @@ def _read(path: Path, pixel_size_nm: float | None) -> Image:
     if pixel_size_nm is None:
         return found
     return replace(found, pixel_size_nm=(pixel_size_nm, pixel_size_nm))
+
+
+def _read_raw(path: Path, pixel_size_nm: float | None, shown: Image) -> Image:
+    raw = _read(path, pixel_size_nm)
+    if raw.data.shape != shown.data.shape:
+        raise ValueError(
+            f"{path}: {raw.data.shape} px, but {shown.name} has {shown.data.shape}; give its own raw frame"
+        )
+    if "enhanced" in raw.provenance:
+        raise ValueError(f"{path}: an enhanced frame; give the raw one it was made from")
+    return raw
+
+
+def _check_outputs(over_time: Path | None, figure: Path | None, frame: int) -> None:
+    if over_time is not None and figure is not None:
+        raise ValueError("--figure draws one frame, --over-time makes a table; give one of them")
+    if over_time is not None and frame:
+        raise ValueError("--frame measures one frame, --over-time all of them; give one of them")
+    for out in (over_time, figure):
+        if out is not None and not out.parent.is_dir():
+            raise ValueError(f"{out}: no such folder; make it, or choose another")
 
 
 def _parse_line(text: str, width_px: float) -> Line:
@@ -280,3 +287,4 @@ def _draw(path: Path, title: str, pixels: Any, profile: Profile, result: Measure
     from napari_lowdose_tem.figures.profile import ProfilePanel, draw, save
 
     save(draw([ProfilePanel(title, pixels, profile, result)]), path)
+    status.print(f"wrote {path}", highlight=False, soft_wrap=True)
