@@ -162,7 +162,8 @@ def test_sample_pair_has_truth_and_calibration(viewer):
 def test_sample_movie_has_truth_for_each_frame(viewer, monkeypatch):
     from napari_lowdose_tem.widgets import contributions
 
-    monkeypatch.setattr(contributions, "_MOVIE_SHAPE", (3, 48, 64))
+    monkeypatch.setattr(contributions, "_MOVIE_FRAMES", 3)
+    monkeypatch.setattr(contributions, "_MOVIE_SHAPE", (48, 64))
     (movie,) = viewer.open_sample(PLUGIN, "movie")
     assert movie.data.shape == (3, 48, 64)
     assert len(movie.metadata["truth"]) == 3
