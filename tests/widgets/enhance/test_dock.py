@@ -11,8 +11,9 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.widgets.enhance import stack
 from napari_lowdose_tem.widgets.enhance.control import EnhanceControl
 from napari_lowdose_tem.widgets.enhance.dock import EnhanceDock
-from napari_lowdose_tem.widgets.shared.layers import add_image, image_from_layer, layer_tuple, set_calibration
+from napari_lowdose_tem.widgets.shared.layers import image_from_layer, layer_tuple, set_calibration
 from napari_lowdose_tem.widgets.shared.parts import Note
+from napari_lowdose_tem.widgets.shared.viewer import add_image
 
 pytestmark = pytest.mark.usefixtures("model_folder")
 LONG = 120_000  # ms; the first job imports torch
