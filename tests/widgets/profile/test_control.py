@@ -158,7 +158,7 @@ def test_segments_are_read_and_written():
     assert parse_segments(" 120–150; 0-30 ,") == ((0, 30), (120, 150))
     assert parse_segments("") == ()
     assert segments_text(((0, 30), (120.25, 150))) == "0–30, 120.2–150"
-    with pytest.raises(ValueError, match="no segment"):
+    with pytest.raises(ValueError, match="not a segment"):
         parse_segments("a–b")
 
 
@@ -285,7 +285,7 @@ def test_snap_moves_the_line_onto_the_centre(qtbot, control):
     off = measured(qtbot, control)["HDE"].particles[0].diameter
     assert off < 90
     control.snap()
-    qtbot.waitUntil(lambda: "centre now" in control.state.message, timeout=LONG)
+    qtbot.waitUntil(lambda: "through the centre" in control.state.message, timeout=LONG)
     found = measured(qtbot, control)["HDE"].particles[0]
     assert found.diameter == pytest.approx(96, abs=1)
 
@@ -360,7 +360,7 @@ def test_over_time_follows_a_growing_particle(qtbot, viewer, control, spheres, t
     step = found.position[1] - found.position[0]
     np.testing.assert_allclose(layer.scale, (step * len(found.position) / 4, step))  # as high as wide
     assert layer.axis_labels == ("time", "position")
-    assert "0.5 s a row" in control.state.message
+    assert "0.5 s per row" in control.state.message
     kept = image_from_layer(layer)
     assert kept.frame_time_s == 0.5
     assert kept.pixel_size_nm is None  # its rows have no height in the specimen
@@ -378,5 +378,5 @@ def test_over_time_is_cancelled(qtbot, viewer, control, truth):
     qtbot.waitUntil(lambda: control.state.time_share > 0, timeout=LONG)
     control.time.cancel()
     qtbot.waitUntil(lambda: not control.state.time_running, timeout=LONG)
-    assert control.state.message.startswith("Stopped: ")
+    assert control.state.message.startswith("Cancelled: ")
     assert 0 < len(control.state.over_time.frames) < 200

@@ -77,7 +77,7 @@ def curve(frames, role="output", line=LINE, **options):
 
 
 def test_fresh_dock_asks_for_a_line(dock):
-    assert dock.line_note.text() == "Draw a line across a particle, or across two."
+    assert dock.line_note.text() == "Draw a line across one particle, or across two."
     assert dock.draw_button.isEnabled()
     for hidden in (dock.plot, dock.numbers_label, dock.kept_group, dock.time_group):
         assert not hidden.isVisible()
@@ -97,7 +97,7 @@ def test_numbers_and_plot_appear(qtbot, dock):
     assert found.diameter == pytest.approx(96, abs=2)
     assert with_error(found.diameter, found.diameter_se) in text
     assert "[nm]" in text
-    qtbot.waitUntil(lambda: ">&nbsp;&nbsp;counts<" in dock.numbers_label.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: ">&nbsp;&nbsp;LDE (count fit)<" in dock.numbers_label.text(), timeout=LONG)
     assert "Cramér–Rao" in dock.counts_note.text()
     assert dock.keep_button.isEnabled()
 
@@ -354,6 +354,22 @@ def test_plot_over_time(qtbot):
     assert (low, high) == pytest.approx((50 - 0.98, 60 + 0.98), abs=0.01)
 
 
+def test_plot_over_time_says_that_no_frame_gave_a_number(qtbot):
+    plot = OverTimePlot()
+    qtbot.addWidget(plot)
+    n, none = 4, np.full((4, 1), np.nan)
+    found = OverTime(
+        "px", np.arange(n), None, np.arange(30.0), np.ones((n, 30), np.float32), none, none, none, none,
+        none[:, 0], none[:, 0], none[:, 0], np.zeros((n, 2)), ("no dip",) * n,
+    )  # fmt: skip
+    plot.show_result(found, "light")
+    plot.show()
+    plot.grab()  # draws, without a warning
+    texts = [item.toPlainText() for item in plot.plots[1].items if hasattr(item, "toPlainText")]
+    assert texts == ["No result on any frame"]
+    assert plot.plots[1].getAxis("bottom").labelText == "Frame"
+
+
 # ---- numbers
 
 
@@ -387,10 +403,9 @@ def test_table_leaves_out_what_was_refused(frames):
 def test_counts_say_what_bounds_them():
     found = SphereFit("nm", 1, 2, -3.21, 95.0, 5.0, (85.0, 106.0), 0.6, 4.0, 4.2)
     assert describe_counts(found) == (
-        "Raw counts: the centre lies 3.2 nm beside the line; no fit could be more exact than ± 4.2 nm "
-        "(Cramér–Rao)."
+        "Count fit: the centre is 3.2 nm off the line; smallest possible error of d: ± 4.2 nm (Cramér–Rao)."
     )
-    assert describe_counts(SphereFit("nm", refused="no dip")) == "Raw counts: no dip"
+    assert describe_counts(SphereFit("nm", refused="no dip")) == "Count fit: no dip"
 
 
 # ---- in napari

@@ -230,12 +230,14 @@ class ProfileControl:
         unit = "px" if image.pixel_size_nm is None else "nm"
         if unit != self.state.unit:
             return replace(
-                curve, measurement=None, refused="has no pixel size, others have: give it in the Load dock"
+                curve,
+                measurement=None,
+                refused="no pixel size, unlike the other layers; enter it in the Load dock",
             )
         try:
             pixels = self._frames.get(layer, image, self._frame_of(role))
             if pixels is None:
-                return replace(curve, refused="The frame is being read …", measurement=None)
+                return replace(curve, refused="Reading the frame …", measurement=None)
             self._pixels[role] = pixels
             raw = self._raw() if role == "output" else None
             taken = (line, image.pixel_size_nm, self._options(role)), (pixels, raw)
@@ -283,9 +285,9 @@ class ProfileControl:
         if line is None:
             text = ""
         elif gain is None:
-            text = "The raw counts are not fitted: their gain is not known. Give it in the Load dock."
+            text = "No count fit without the gain; enter it in the Load dock."
         elif state.particles > 1 or (not state.particles and any(len(m.particles) > 1 for m in found)):
-            text = "The raw counts are fitted where the line crosses one particle."
+            text = "Count fit: only where the line crosses one particle."
         else:
             clearer = (self._pixels["output"], line) if self._raw() is not None else None
             return CountsItem(self._pixels["LDE"], line, self._sources["LDE"][1].pixel_size_nm, gain, clearer)
@@ -385,7 +387,7 @@ class ProfileControl:
     def _on_snapped(self, role: str, line: Line) -> None:
         if role in self._sources:
             self.lines.move(self.lines.ends_from(self._sources[role][0], (line.start, line.stop)))
-            self.state.report("The line runs through the centre now.")
+            self.state.report("Line moved through the centre.")
 
     def _on_failed(self, error: Exception) -> None:
         self.state.report(error_line(error), True)

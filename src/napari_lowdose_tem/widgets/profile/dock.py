@@ -88,18 +88,20 @@ class ProfileDock(Dock[ProfileControl]):
         for n in range(1, MOST_PARTICLES + 1):
             self.particles_box.addItem(str(n), n)
         self.fit_box.setToolTip(
-            "The blurred sphere is right for most; the other two use the points near the centre only"
+            "Blurred sphere suits most particles; the other two fit only the points near the centre"
         )
-        self.rule_box.setToolTip("Where the pseudo-diameter D ends")
-        self.draw_button = QPushButton("Draw a line")
-        self.draw_button.setToolTip("Press at one end and drag to the other; it appears on all images")
+        self.rule_box.setToolTip("Where the outer diameter D ends")
+        self.draw_button = QPushButton("Draw line")
+        self.draw_button.setToolTip(
+            "Drag in the image from one end to the other; the line is shown on all images"
+        )
         self.snap_button, self.keep_button = QPushButton("Snap to centre"), QPushButton("Keep")
         self.snap_button.setToolTip(
-            "Moves the line across itself onto the particle's centre: beside it a particle looks smaller"
+            "Shifts the line sideways through the particle's centre; off centre a particle measures too small"
         )
-        self.keep_button.setToolTip("Adds a row for each layer to the table below")
-        self.figure_button = QPushButton("Figure …")
-        self.figure_button.setToolTip("Images, line, profiles and fits as PNG, SVG or PDF")
+        self.keep_button.setToolTip("Adds one row per layer to the table below")
+        self.figure_button = QPushButton("Save figure …")
+        self.figure_button.setToolTip("Images, line, profiles and fits, as PNG, SVG or PDF")
         self.line_note, self.counts_note, self.notes_note, self.time_note = (Note() for _ in range(4))
         self.plot, self.time_plot = ProfilePlot(), OverTimePlot()
         self.numbers_label, self.message_label = QLabel(), QLabel()
@@ -111,25 +113,32 @@ class ProfileDock(Dock[ProfileControl]):
         self.width_box.setRange(0, 1e5)
         self.width_box.setDecimals(1)
         self.width_box.setSpecialValueText("one pixel")
-        self.width_box.setToolTip("The profile is the mean over this width, drawn as a band")
+        self.width_box.setToolTip("Averages the profile over this width; shown as a band in the image")
         self.background_edit = QLineEdit()
         self.background_edit.setPlaceholderText("automatic")
-        self.background_edit.setToolTip("Segments along the line, as 0–30, 120–150; or mark them in the plot")
+        self.background_edit.setToolTip(
+            "Background segments along the line, e.g. 0–30, 120–150; or mark them in the plot"
+        )
         self.mark_button, self.automatic_button = QPushButton("Mark"), QPushButton("Automatic")
         self.mark_button.setCheckable(True)
-        self.mark_button.setToolTip("Drag in the plot to mark background; a right click removes a segment")
+        self.mark_button.setToolTip("Drag in the plot to mark background; right-click a segment to remove it")
         self.follow_box = QCheckBox("Follow drift")
-        self.follow_box.setToolTip("The line moves with what is around it; it must fit on the first frame")
+        self.follow_box.setToolTip(
+            "Shifts the line with the drift of its surroundings; place it on the first frame"
+        )
         self.time_button, self.cancel_button = QPushButton("Measure over time"), QPushButton("Cancel")
-        self.kymograph_button, self.time_csv_button = QPushButton("Kymograph as layer"), QPushButton("CSV …")
+        self.kymograph_button, self.time_csv_button = (
+            QPushButton("Add kymograph as layer"),
+            QPushButton("CSV …"),
+        )
         self.time_bar = QProgressBar()
         self.time_bar.setRange(0, 1000)
         self.time_bar.setTextVisible(False)
         self.table = KeptTable()
         self.delete_button, self.copy_button = QPushButton("Delete"), QPushButton("Copy")
         self.csv_button, self.json_button = QPushButton("CSV …"), QPushButton("JSON …")
-        self.copy_button.setToolTip("All rows, for a spreadsheet")
-        self.json_button.setToolTip("Lines and measurements; open the file to have them back")
+        self.copy_button.setToolTip("Copies all rows, to paste into a spreadsheet")
+        self.json_button.setToolTip("Saves lines and measurements; open the file in napari to restore them")
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -143,7 +152,7 @@ class ProfileDock(Dock[ProfileControl]):
             inner.addWidget(part)
         inner.addLayout(_row(self.keep_button, self.snap_button, self.figure_button))
         inner.addWidget(self.message_label)
-        self.how_group = QGroupBox("How it is measured")
+        self.how_group = QGroupBox("Measurement settings")
         how = QVBoxLayout(self.how_group)
         background = QWidget()
         background.setLayout(_row(self.background_edit, self.mark_button, self.automatic_button))
@@ -152,7 +161,7 @@ class ProfileDock(Dock[ProfileControl]):
                 ("Line width", self.width_box),
                 ("Fit", self.fit_box),
                 ("Particles", self.particles_box),
-                ("D ends", self.rule_box),
+                ("Edge threshold", self.rule_box),
                 ("Background", background),
             )
         )
@@ -248,7 +257,7 @@ class ProfileDock(Dock[ProfileControl]):
         layers = [(_NONE, ""), *((name, name) for name in state.layers)]
         for (role, box), name in zip(self.role_boxes.items(), state.chosen, strict=True):
             show_choice(box, layers, name)
-            box.setToolTip(f"The layer shown as {role}")
+            box.setToolTip(f"Layer used as {role}")
         show_choice(self.line_box, [(name, i) for i, name in enumerate(state.lines)], state.line)
         self.line_box.setEnabled(bool(state.lines))
         self.line_note.show_text(state.line_text)

@@ -50,10 +50,10 @@ class KeptMeasurements:
                 if curve.role == "LDE" and counts is not None:
                     rows.append(replace(row, numbers=numbers_of_counts(counts)))
         if not rows:
-            self._say("There is nothing measured yet; draw a line first.", True)
+            self._say("Nothing measured yet; draw a line first.", True)
             return
         self._store((*self._state.rows, *rows))
-        self._say(f"{len(rows)} measurement{'s' * (len(rows) > 1)} ")
+        self._say(f"{len(rows)} measurement{'s' * (len(rows) > 1)} kept.")
 
     def edit(self, index: int, *, name: str | None = None, note: str | None = None) -> None:
         """Change the name or the note of a row."""
@@ -112,7 +112,7 @@ class KeptMeasurements:
         except (OSError, ValueError) as error:
             self._say(error_line(error), True)
         else:
-            self._say(f"Written: {path}")
+            self._say(f"Saved: {path}")
 
     def _say(self, message: str, error: bool = False) -> None:
         self._state.is_error = error

@@ -72,7 +72,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.name,
         row.layer,
         "" if row.frame is None else str(row.frame),
-        f"{found} {unit}" if found else f"refused: {numbers.get('refused') or '–'}",
+        f"{found} {unit}" if found else f"no result: {numbers.get('refused') or '–'}",
         f"{apart} {unit}" if apart else "",
         row.note,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_lowdose_tem.measure.over_time import OverTimeProgress
 
-_TELL_S = 0.1
+_REPORT_S = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +80,9 @@ class OverTimeRun:
         """Measure; `raw` is the stack an enhanced one was made from."""
         if self._state.time_running:
             return
-        self._image, self._name, self._told_at, self._last = image, layer.name, 0.0, None
+        self._image, self._name, self._reported_at, self._last = image, layer.name, 0.0, None
         request = OverTimeRequest(image, line, options, self._state.follow, raw)
-        job = self._job = Job(request.iter_steps, f"line over the frames of {image.name}")
+        job = self._job = Job(request.iter_steps, f"line over time: {image.name}")
         job.progress.connect(self._on_progress)
         job.finished.connect(self._on_finished)
         job.errored.connect(lambda error: self._end(error_line(error), error=True))
@@ -96,7 +96,7 @@ class OverTimeRun:
             self._job.cancel()
 
     def close(self) -> None:
-        """Stop; nothing more is told."""
+        """Stop."""
         self.cancel()
 
     def add_kymograph(self) -> None:
@@ -120,7 +120,7 @@ class OverTimeRun:
         shown = shown.with_provenance(**made, source=image.provenance.get("source"))
         others = list(self._viewer.layers)
         layer = add_image(self._viewer, layer_tuple(shown, **attributes))
-        text = f"Time runs down, {step_s:g} s a row" if step_s else "A row is a frame"
+        text = f"Time runs downwards, {step_s:g} s per row" if step_s else "One row per frame"
         if not self._viewer.canvas.grid.enabled:  # else it has a cell of its own
             for other in others:
                 other.visible = False
@@ -138,27 +138,27 @@ class OverTimeRun:
 
     def _on_progress(self, progress: OverTimeProgress) -> None:
         self._last = progress
-        if time.monotonic() - self._told_at < _TELL_S:
+        if time.monotonic() - self._reported_at < _REPORT_S:
             return
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         self._state.time_share = progress.done / progress.total if progress.total else 1.0
         self._state.time_text = f"Frame {progress.done} of {progress.total}"
 
     def _on_finished(self, last: OverTimeProgress | None) -> None:
         if last is None:
-            self._end("No frame was measured.", error=True)
+            self._end("No frames measured.", error=True)
             return
         self._end(self._show(last))
 
     def _on_cancelled(self, _: object) -> None:
-        self._end("Stopped." if self._last is None else f"Stopped: {self._show(self._last)}")
+        self._end("Cancelled." if self._last is None else f"Cancelled: {self._show(self._last)}")
 
     def _show(self, last: OverTimeProgress) -> str:
         """Show what was measured, once the job has ended, and say how much it is."""
         found = self._state.over_time = last.gather()
         refused = sum(map(bool, found.refused))
         text = f"{len(found.frames)} frames measured"
-        return f"{text}; {refused} refused." if refused else f"{text}."
+        return f"{text}; no result on {refused}." if refused else f"{text}."
 
     def _end(self, text: str, error: bool = False) -> None:
         self._job = None

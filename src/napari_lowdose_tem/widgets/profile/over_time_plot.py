@@ -72,6 +72,8 @@ class OverTimePlot(DockPlot):
         if len(series) > 1:
             self.add_legend(plot)
         for (name, (values, error)), color in zip(series.items(), _COLORS[colors.kind], strict=False):
+            if not np.isfinite(values).any():
+                continue
             _add_band(plot, x, values, _INTERVAL * np.nan_to_num(error), color)
             symbol = "o" if len(x) < _MARKED else None
             plot.plot(
@@ -87,7 +89,7 @@ class OverTimePlot(DockPlot):
         else:
             import pyqtgraph as pg
 
-            text = pg.TextItem("No frame could be measured.", colors.text, anchor=(0.5, 0.5))
+            text = pg.TextItem("No result on any frame", colors.text, anchor=(0.5, 0.5))
             text.setPos(float(x.mean()), 0.5)
             plot.addItem(text)
             plot.setYRange(0, 1, padding=0)

@@ -34,7 +34,7 @@ def numbers_html(curves: tuple[Curve, ...], counts: SphereFit | None, unit: str)
     if not unit or (not columns and counts is None):
         return ""
     n = max((len(c.measurement.particles) for c in columns if c.measurement is not None), default=1)
-    heads = [c.role for c in columns] + (["counts"] if counts is not None else [])
+    heads = [c.role for c in columns] + (["LDE (count fit)"] if counts is not None else [])
     lines = ["".join(f"<th align='right'>&nbsp;&nbsp;{escape(head)}</th>" for head in [f"[{unit}]", *heads])]
     if n > 1:
         for label, pair in _PAIR:
@@ -42,20 +42,20 @@ def numbers_html(curves: tuple[Curve, ...], counts: SphereFit | None, unit: str)
             lines.append(_line(label, [*cells, ""]))
     for i in range(n):
         sub = f"<sub>{i + 1}</sub>" if n > 1 else ""
-        for label, tell in _ROWS:
-            cells = [_particle_cell(c, i, tell) for c in columns]
+        for label, text_of in _ROWS:
+            cells = [_particle_cell(c, i, text_of) for c in columns]
             extra = [_counts_cell(counts, label) if i == 0 else ""] if counts is not None else []
             lines.append(_line(label.replace("*", sub), cells + extra))
     return f"<table cellspacing='0' cellpadding='1'>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def describe_counts(found: SphereFit) -> str:
-    """Say what the raw counts allow, or why they say nothing."""
+    """Describe the fit to the raw counts, or say why there is none."""
     if found.refused:
-        return f"Raw counts: {found.refused}"
-    text = f"Raw counts: the centre lies {abs(found.off_line):.1f} {found.unit} beside the line"
+        return f"Count fit: {found.refused}"
+    text = f"Count fit: the centre is {abs(found.off_line):.1f} {found.unit} off the line"
     if found.bound is not None:
-        text += f"; no fit could be more exact than ± {found.bound:.2g} {found.unit} (Cramér–Rao)"
+        text += f"; smallest possible error of d: ± {found.bound:.2g} {found.unit} (Cramér–Rao)"
     return f"{text}."
 
 
@@ -72,16 +72,16 @@ _ROWS: list[tuple[str, Callable[[Particle], str]]] = [
     ("diameter d*", lambda p: f"<b>{with_error(p.diameter, p.diameter_se)}</b>"),
     ("&nbsp;&nbsp;95 % interval", lambda p: _interval(p.diameter_ci95)),
     ("centre*", lambda p: with_error(p.center, p.center_se)),
-    ("pseudo-diameter D*", lambda p: with_error(p.pseudo_diameter, None)),
-    ("edge: total, D − d*", lambda p: with_error(p.edge_total, None)),
+    ("outer diameter D*", lambda p: with_error(p.pseudo_diameter, None)),
+    ("edge width D − d*", lambda p: with_error(p.edge_total, None)),
     ("&nbsp;&nbsp;per side", lambda p: with_error(p.edge_per_side, None)),
     ("&nbsp;&nbsp;σ of the blur", lambda p: with_error(p.edge_sigma, None)),
     ("&nbsp;&nbsp;10–90 %", lambda p: with_error(p.edge_10_90, None)),
     ("T at the centre", lambda p: with_transmission(p.t_min, p.t_min_se)),
 ]
 _PAIR: list[tuple[str, Callable[[Measurement], str]]] = [
-    ("separation l", lambda m: with_error(m.separation, m.separation_se)),
-    ("margin l − mean d", lambda m: with_error(m.margin, m.margin_se)),
+    ("separation l (centre to centre)", lambda m: with_error(m.separation, m.separation_se)),
+    ("gap between particles", lambda m: with_error(m.margin, m.margin_se)),
     ("resolved", lambda m: {True: "yes", False: "no", None: _DASH}[m.resolved]),
 ]
 

@@ -18,12 +18,16 @@ Segments = tuple[tuple[float, float], ...]
 """Parts of a line, (start, stop) along it."""
 
 ROLES = ("HDE", "LDE", "output")
-LAYOUTS = {"overlaid": "Overlaid", "stacked": "One above the other"}
-SCALES = {"counts": "Counts", "transmission": "Transmission T", "unit": "0 … 1"}
-FITS = {"full": "Sphere, blurred", "exponential": "Sphere, centre only", "paper": "Ellipse, as the paper"}
-RULES = {"fraction": "at 10 % of the depth", "first_crossing": "first crossing, as the paper"}
+LAYOUTS = {"overlaid": "Overlaid", "stacked": "Stacked"}
+SCALES = {"counts": "Counts", "transmission": "Transmission T", "unit": "Scaled to 0–1"}
+FITS = {
+    "full": "Blurred sphere",
+    "exponential": "Sphere, central part only",
+    "paper": "Ellipse, as in the paper",
+}
+RULES = {"fraction": "10 % of depth", "first_crossing": "first crossing, as in the paper"}
 MOST_PARTICLES = 6
-HOW_TO_DRAW = "Draw a line across a particle, or across two."
+HOW_TO_DRAW = "Draw a line across one particle, or across two."
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +115,12 @@ def parse_segments(text: str) -> Segments:
             low, high = (float(end) for end in ends)
         except ValueError:
             raise ValueError(
-                f"background “{part.strip()}” is no segment; write it as 0–30, 120–150"
+                f"background “{part.strip()}” is not a segment; write it as 0–30, 120–150"
             ) from None
         if not low < high:
-            raise ValueError(f"background {low:g}–{high:g} is empty; give its beginning first")
+            raise ValueError(
+                f"background {low:g}–{high:g} is empty; the first number must be the smaller one"
+            )
         segments.append((low, high))
     return tuple(sorted(segments))
 
