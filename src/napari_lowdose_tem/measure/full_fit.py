@@ -121,7 +121,7 @@ class _FullModel:
         """Return where to begin, and where to end."""
         pixel, length = self.profile.pixel, self.profile.length
         largest_sigma = max(LARGEST_SIGMA_PX * pixel, LARGEST_SIGMA * length)
-        contrasts = np.maximum(guess.contrasts, 2 * LEAST_CONTRAST)
+        contrasts = np.clip(guess.contrasts, 2 * LEAST_CONTRAST, 0.5 * LARGEST_CONTRAST)
         first = [
             *np.stack([guess.centers, np.log(guess.radii), np.log(contrasts)], 1).ravel(),
             math.log(1.2 * max(pixel, self.profile.step)), 1.0, 0.0,
