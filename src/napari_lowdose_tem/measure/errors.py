@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.measure.sphere import model_disc
+from napari_lowdose_tem.measure.thresholds import MOST_LAGS
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def estimate_covariance(jacobian: F64, residuals: F64, least_inflation: float = 
     if np.linalg.cond(information) > 1e12:
         raise np.linalg.LinAlgError("the parameters cannot be told apart")
     inverse = np.linalg.inv(information)
-    lags = n // 5
+    lags = min(MOST_LAGS, n // 5)
     total = float(residuals @ residuals)
     if total == 0:
         return np.zeros((p, p)), float(n - p)

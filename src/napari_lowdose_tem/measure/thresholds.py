@@ -46,6 +46,8 @@ in 90–99 %."""
 NO_RAW_FACTOR = 2.0
 """Error of an enhanced frame without the raw one [errors of the fit]. By eye; docs/measurement.md: it is
 too little."""
+MOST_LAGS = 12
+"""Lags over which residuals may be correlated [samples]. By eye."""
 INFLATION_BLOCK_PX = 4
 """Side of the blocks that show correlated noise [px]. Derived: a camera's pixels share light over 1–2 px."""
 
