@@ -168,7 +168,7 @@ def shoot_profile(viewer: napari.Viewer, frame: str | None) -> None:
     control, state = dock.control, dock.control.state
     if frame:
         source = read(frame)
-        line = Line((314, 457), (392, 457), 3)  # across a particle of the authors' first example frame
+        line = Line((314, 457), (392, 457))  # across a particle of the authors' first example frame
     else:
         _, source, line = make_triplet()
     show(viewer, source, enhance(source, **ENGINE))
@@ -248,7 +248,7 @@ def show(viewer: napari.Viewer, *images: Image) -> None:
 def measure(control: ProfileControl, line: Line) -> None:
     """Draw a line given in pixels of the last image but one, and wait until all is measured."""
     layers = list(viewer_layers(control))
-    control.set_width(line.width_px * float(layers[-2].scale[-1]))
+    control.set_width(line.width_px * float(layers[-2].scale[-1]) if line.width_px > 1 else 0)
     control.lines.add(layers[-2], (line.start, line.stop))
     state = control.state
     wait(lambda: len(state.curves) == len(layers) and all(curve.is_fresh for curve in state.curves))

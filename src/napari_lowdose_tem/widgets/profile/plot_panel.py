@@ -48,10 +48,7 @@ class PlotPanel:
         dragged: Callable[[Segments], None],
     ) -> None:
         self.plot, self.view = plot, plot.vb
-        self.items = {
-            role: _CurveItems(plot, ROLE_COLORS[colors.kind][role], row)
-            for row, role in enumerate(reversed(roles))
-        }
+        self.items = {role: _CurveItems(plot, ROLE_COLORS[colors.kind][role]) for role in reversed(roles)}
         self.found_segments: Segments = ()
         self._colors, self._dragged = colors, dragged
         self._regions: list[pg.LinearRegionItem] = []
@@ -91,8 +88,14 @@ class PlotPanel:
             span = room * (top - bottom)
             x, y = (0, self._length * (1 + room)), (bottom - span, top + span)
             self.view.setRange(xRange=x, yRange=y, padding=0)
-        for items in self.items.values():
-            items.place_bars(*self.view.viewRange()[1])
+        low, high = self.view.viewRange()[1]
+        for row, items in enumerate(self._measured):
+            items.place_bars(low + _bar_height(row) * (high - low))
+
+    @property
+    def _measured(self) -> list[_CurveItems]:
+        """What has diameters, from the bottom up."""
+        return [items for items in self.items.values() if items.is_measured]
 
     def _limits(self) -> tuple[float, float]:
         """Bottom and top: the profiles, above them the text, below them the diameters with their numbers."""
@@ -100,7 +103,8 @@ class PlotPanel:
         low, high = (min(e[0] for e in drawn), max(e[1] for e in drawn)) if drawn else (0.0, 1.0)
         margin = _MARGIN * ((high - low) or abs(high) or 1.0)
         height = self.view.height() or 1.0
-        below = max(_BAR_SHARE * len(drawn), min(0.5, _bar_height(len(drawn) - 1) + _LINE_PX / height))
+        rows = max(1, len(self._measured))
+        below = max(_BAR_SHARE * rows, min(0.5, _bar_height(rows - 1) + _LINE_PX / height))
         bottom = low - margin - below / (1 - below) * (high - low + 2 * margin)
         share = min(0.6, self.head.boundingRect().height() / height)
         return bottom, high + margin + (high - bottom) * share / (1 - share)
@@ -159,8 +163,9 @@ class PlotPanel:
 class _CurveItems:
     """What is drawn of one profile."""
 
-    def __init__(self, plot: pg.PlotItem, color: str, row: int) -> None:
-        self._plot, self._color, self._row = plot, color, row
+    def __init__(self, plot: pg.PlotItem, color: str) -> None:
+        self._plot, self._color = plot, color
+        self.is_measured = False
         self.extremes: tuple[float, float] | None = None
         thin, fine = {"color": color, "width": 1}, {"color": color, "width": 2}
         dashed = thin | {"style": Qt.PenStyle.DashLine}
@@ -181,7 +186,7 @@ class _CurveItems:
             item.setData([], [])
         for number in self.numbers:
             number.setVisible(False)
-        self.extremes = None
+        self.extremes, self.is_measured = None, False
         if profile is None:
             return
         values, fitted, ground = scaled(curve, scale)
@@ -201,15 +206,15 @@ class _CurveItems:
             # of many samples some: circles side by side would hide the fit
             marked = np.flatnonzero(found.used)[:: max(1, int(found.used.sum()) // _CIRCLES)]
             self.used.setData(profile.position[marked], values[marked])
+        self.is_measured = bool(found.particles)
         halves = [(p.center, p.diameter / 2) for p in found.particles]
         self.bars.setData([x for c, half in halves for x in (c - half, c + half)], [0.0] * 2 * len(halves))
         self.centers.setData([center for center, _ in halves], [0.0] * len(halves))
         for i, particle in enumerate(found.particles):
             self._show_number(i, particle.center, f"{particle.diameter:.1f}")
 
-    def place_bars(self, low: float, high: float) -> None:
-        """Draw the diameters at their height in axes with these limits."""
-        height = low + _bar_height(self._row) * (high - low)
+    def place_bars(self, height: float) -> None:
+        """Draw the diameters at a height."""
         for item in (self.bars, self.centers):
             x = [] if item.xData is None else item.xData
             item.setData(x, [height] * len(x))
@@ -220,7 +225,7 @@ class _CurveItems:
         if i == len(self.numbers):
             import pyqtgraph as pg
 
-            number = pg.TextItem("", self._color, anchor=(0.5, 0.9))
+            number = pg.TextItem("", self._color, anchor=(0.5, 1.0))
             number.setFont(small_font())
             self._plot.addItem(number)
             self.numbers.append(number)

@@ -62,7 +62,7 @@ class DockPlot(QWidget):
 
         if self.canvas is None:
             self.canvas = pg.GraphicsLayoutWidget()
-            self.canvas.ci.layout.setContentsMargins(0, 2, 6, 4)
+            self.canvas.ci.layout.setContentsMargins(0, 6, 6, 4)
             self._layout.addWidget(self.canvas)
         self.canvas.clear()
         self.plots = []
