@@ -58,14 +58,14 @@ class Talker:
 
     name, path = "talker", ""
 
-    def __init__(self, frame, error=None):
-        self.frame, self.error = frame, error
+    def __init__(self, frame, fails=False):
+        self.frame, self.fails = frame, fails
 
     def iter_events(self, latest_only, done):
         print("a library says something")
         yield Arrival("only", Image(self.frame), 0.0, time.monotonic())
-        if self.error:
-            raise self.error
+        if self.fails:
+            raise OddError("of", "its own kind")
         while True:
             yield Wait(0.01)
 
@@ -112,12 +112,11 @@ def read_when_there(path, n_frames):
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "text"),
-    [(None, ValueError, "none-such"), (OddError("of", "its own kind"), RuntimeError, "OddError: of its own")],
+    ("fails", "kind", "text"),
+    [(False, ValueError, "none-such"), (True, RuntimeError, "OddError: of its own")],
 )
-def test_what_goes_wrong_there_is_told_here(run_in_process, config, frames, error, kind, text):
-    source = Talker(frames(0), error)
-    wrong = {"source": source} if error else {"engine": EngineOptions(model="none-such")}
+def test_what_goes_wrong_there_is_told_here(run_in_process, config, frames, fails, kind, text):
+    wrong = {"source": Talker(frames(0), fails)} if fails else {"engine": EngineOptions(model="none-such")}
     with pytest.raises(kind, match=text) as caught:
         list(run_in_process(replace(config, **wrong)))
     assert "Traceback" in caught.value.__notes__[0]
