@@ -56,9 +56,15 @@ class LossPlot(DockPlot):
         plot = self.add_plot("Mean absolute error", "Epoch")
         self.add_legend(plot)
         for name, color in _COLORS[kind].items():
-            pen = {"color": color, "width": 1 if name == "steps" else 2}
+            is_step = name == "steps"  # faint, and not named: the legend has room for a line
             self.lines[name] = plot.plot(
-                name=name, pen=pen, symbolSize=4, symbolPen=None, symbolBrush=color, antialias=True
+                name=None if is_step else name,
+                pen={"color": color, "width": 1 if is_step else 2},
+                symbol=None,
+                symbolSize=4,
+                symbolPen=None,
+                symbolBrush=color,
+                antialias=True,
             )
         ring = {"color": _COLORS[kind]["validation"], "width": 1.5}
         self.lines[_BEST] = plot.plot(
@@ -75,7 +81,7 @@ class LossPlot(DockPlot):
         room = _MARGIN * ((high - low) or abs(high) or 1.0)
         last = max((*curves.step_epochs, *curves.epochs))
         plot.setXRange(0, last * (1 + _MARGIN), padding=0)
-        plot.setYRange(low - room, high + 4 * room, padding=0)  # the legend is above them
+        plot.setYRange(low - room, high + 5 * room, padding=0)  # the legend is above them
         if curves.is_wide:
             label_decades(plot.getAxis("left"), low, high)
         else:
