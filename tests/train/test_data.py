@@ -7,6 +7,7 @@ import torch
 from napari_lowdose_tem.network.scaling import RECIPES
 from napari_lowdose_tem.pairs import find_fields, load_field
 from napari_lowdose_tem.simulate import simulate_dataset
+from napari_lowdose_tem.train import scenes
 from napari_lowdose_tem.train.config import TRAIN_RECIPES
 from napari_lowdose_tem.train.data import (
     Batches,
@@ -16,10 +17,10 @@ from napari_lowdose_tem.train.data import (
     normalise_pair,
     split,
 )
-from napari_lowdose_tem.train.scenes import ScenePool
+from napari_lowdose_tem.train.scenes import ScenePool, draw_scene
 
 CPU = torch.device("cpu")
-SMALL = replace(TRAIN_RECIPES["default"], crop_px=64)
+SMALL = replace(TRAIN_RECIPES["default"], crop_px=64, large_crops=0.0, rims=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,54 @@ def test_scenes_are_renewed():
     seen = {pool.choose(drawn, np.random.default_rng(drawn)).tobytes() for drawn in range(60)}
     assert len(seen) >= 6
     assert len(pool._scenes) <= 2  # old ones are let go
+
+
+def test_some_steps_show_a_quarter_of_the_frames_at_twice_the_side():
+    recipe = replace(SMALL, batch=8, large_crops=0.5)
+    shapes = [tuple(Batches(recipe, None, 2, CPU).draw(step)[0].shape) for step in range(8)]
+    assert set(shapes) == {(8, 1, 64, 64), (2, 1, 128, 128)}
+
+
+def test_rims_are_filled_as_frames_are_and_unknown_to_the_target():
+    recipe = replace(SMALL, batch=4, rims=1.0)
+    filled = 0
+    for inputs, targets in (Batches(recipe, None, 2, CPU).draw(step) for step in range(3)):
+        assert inputs.isfinite().all()
+        for frame, known in zip(inputs[:, 0], targets[:, 0].isfinite(), strict=True):
+            rows, cols = int(known[:, 0].sum()), int(known[0].sum())
+            assert known[:rows, :cols].all() and int(known.sum()) == rows * cols
+            counts = frame[:rows, :cols].numpy()
+            pad = ((0, 64 - rows), (0, 64 - cols))
+            np.testing.assert_array_equal(frame, np.pad(counts, pad, mode="reflect"))
+            filled += rows < 64 and cols < 64
+    assert filled >= 6
+
+
+def test_many_crops_show_bare_film_and_some_are_crowded():
+    covered = []
+    for number in range(40):
+        scene = draw_scene(512, (9, number))
+        for row, col in ((0, 0), (0, 256), (256, 256)):
+            crop = scene[row : row + 256, col : col + 256]
+            covered.append(float(np.mean(crop < 0.9 * np.percentile(crop, 90))))
+    assert 0.2 <= np.mean(np.array(covered) < 0.002) <= 0.5
+    assert np.mean(np.array(covered) > 0.3) >= 0.08
+
+
+def test_amorphous_specimens_darken_with_thickness_alone():
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        particles = scenes._draw_specimen(192, 3.0, "amorphous", rng).particles
+        assert not np.isfinite(particles.extinction_nm).any()
+        assert all(facets is None for facets in particles.facets)
+    crystals = [scenes._draw_specimen(192, 3.0, "crystalline", rng) for _ in range(30)]
+    assert "silicate" not in {specimen.material for specimen in crystals}
+    assert np.mean(np.isfinite(np.concatenate([s.particles.extinction_nm for s in crystals]))) > 0.3
+
+
+def test_unknown_particles_are_refused():
+    with pytest.raises(ValueError, match="unknown particles 'liquid'; choose any, amorphous, crystalline"):
+        Batches(replace(SMALL, particles="liquid"), None, 0, CPU)
 
 
 def test_paper_recipe_shows_every_pair_once_an_epoch_flipped_alike(fields):

@@ -14,7 +14,12 @@ from napari_lowdose_tem.network.model_file import load_model
 from napari_lowdose_tem.simulate import simulate_dataset
 from napari_lowdose_tem.train.config import TRAIN_RECIPES, TrainConfig
 from napari_lowdose_tem.train.loop import iter_train
-from napari_lowdose_tem.train.losses import log_mean_square, mean_absolute
+from napari_lowdose_tem.train.losses import (
+    log_mean_square,
+    mean_absolute,
+    root_mean_square,
+    root_mean_square_and_spots,
+)
 from napari_lowdose_tem.train.record import Files
 
 TINY = {"name": "light-unet", "channels": [8, 8, 8, 8, 8]}
@@ -193,14 +198,37 @@ def test_losses_leave_unknown_pixels_out():
     assert float(mean_absolute(output, target)) == pytest.approx((1 + 1 + 3 + 0 + 0 + 0) / 6)
     expected = 0.01 * (np.log(11 / 3 + 1e-6) + np.log(1e-6)) / 2
     assert float(log_mean_square(output, target)) == pytest.approx(expected, rel=1e-5)
-    for loss in (mean_absolute, log_mean_square):
+    for loss in (mean_absolute, log_mean_square, root_mean_square, root_mean_square_and_spots):
         adjustable = output.clone().requires_grad_()
         loss(adjustable, target).backward()
         assert torch.equal(adjustable.grad.sign(), (output - target).sign().nan_to_num())
 
 
+def test_a_dark_spot_costs_extra_on_bare_film_alone():
+    film = torch.full((1, 1, 48, 80), 0.98)
+    film[..., 40:, :] = torch.nan
+    with_particle = film.clone()
+    with_particle[..., 2:12, 2:12] = 0.5
+    spot = torch.zeros_like(film)
+    spot[..., 20:26, 30:40] = 0.08
+    for target, darker, extra in (
+        (film, spot, 3 * 0.05 * (60 / (40 * 80)) ** 0.5),
+        (film, -spot, 0.0),
+        (film, spot / 4, 0.0),
+        (with_particle, spot, 0.0),
+    ):
+        output = torch.nan_to_num(target, nan=1.0) - darker
+        cost = root_mean_square_and_spots(output, target) - root_mean_square(output, target)
+        assert float(cost) == pytest.approx(extra, rel=0.15, abs=1e-6)
+        deepest = float(darker.abs().max())
+        assert float(root_mean_square(output, target)) == pytest.approx(
+            deepest * (60 / (40 * 80)) ** 0.5, rel=0.1
+        )
+
+
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
-    recipe = replace(SMALL, batch=1, mixed_precision=False)
+    # a mean over two processes is the mean over both only where the target is known alike
+    recipe = replace(SMALL, batch=1, mixed_precision=False, large_crops=0.0, rims=0.0)
     script = tmp_path / "both.py"
     script.write_text(
         f"""

@@ -58,6 +58,9 @@ def train(
         int | None,
         typer.Option(min=1, help="HDE pixels along an LDE pixel, to train on HDE frames alone; 8 for 4096²."),
     ] = None,
+    particles: Annotated[
+        str, typer.Option(help="What simulated specimens show: any, amorphous or crystalline particles.")
+    ] = "any",
     seed: Annotated[int, typer.Option(help="Another seed, another order, other noise.")] = 1,
     device: DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped training.")] = False,
@@ -76,6 +79,7 @@ def train(
         epochs=epochs or chosen.epochs,
         batch=batch or chosen.batch,
         learning_rate=learning_rate or chosen.learning_rate,
+        particles=particles,
     )
     config = TrainConfig(
         data, output, chosen, validation=validation, start=start, encoder_weights=encoder_weights,

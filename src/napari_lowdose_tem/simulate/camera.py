@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -93,6 +93,22 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         psf_px=float(rng.uniform(0.2, 0.6)),
         clip=bool(rng.random() < 0.7),
         outlier_rate=0.0 if rng.random() < 0.8 else float(np.exp(rng.uniform(np.log(1e-6), np.log(1e-4)))),
+    )
+
+
+def draw_measured(rng: np.random.Generator) -> Camera:
+    """Draw a camera like the measured one, as far off as its fit and another day leave open."""
+    gamma_shape = float(np.exp(rng.uniform(np.log(2), np.log(5))))
+    return replace(
+        MEASURED,
+        gamma_shape=gamma_shape,
+        # more spread of single electrons goes with less read noise: both widen the counts
+        read_e=2.9 + 0.4 * math.log(gamma_shape / 2) / math.log(2.5) + float(rng.uniform(-0.2, 0.2)),
+        streak_e=float(rng.uniform(0.6, 1.2)),
+        streak_length_px=float(rng.uniform(10, 24)),
+        row_e=float(rng.uniform(0.1, 0.4)),
+        psf_px=float(rng.uniform(0.38, 0.48)),
+        outlier_rate=0.0 if rng.random() < 0.7 else 1e-5,
     )
 
 

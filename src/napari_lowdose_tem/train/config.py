@@ -52,6 +52,14 @@ class Recipe:
         Compute in bfloat16 where that is precise enough.
     pretrained_encoder
         Start the ResNet encoder from ImageNet weights where they can be had.
+    large_crops
+        Share of the steps with a quarter of the frames, from crops of twice the side, so that the inside of a
+        frame is seen as far from its rims as it is in use.
+    rims
+        Share of the crops that end off the network's stride and are filled up by reflection as frames are.
+    particles
+        What simulated specimens are of, key of `train.scenes.PARTICLES`: what the user knows and a network
+        cannot see in so few electrons.
     """
 
     name: str
@@ -71,6 +79,9 @@ class Recipe:
     clip_norm: float | None
     mixed_precision: bool
     pretrained_encoder: bool
+    large_crops: float = 0.0
+    rims: float = 0.0
+    particles: str = "any"
 
 
 TRAIN_RECIPES = {
@@ -98,7 +109,7 @@ TRAIN_RECIPES = {
         name="default",
         architecture={"name": "light-unet"},
         preprocessing="level",
-        loss="log-mse",
+        loss="rms-spots",
         optimiser="adamw",
         learning_rate=8e-4,
         schedule="cosine",
@@ -112,6 +123,8 @@ TRAIN_RECIPES = {
         clip_norm=1.0,
         mixed_precision=True,
         pretrained_encoder=False,
+        large_crops=0.25,
+        rims=0.15,
     ),
 }
 TRAIN_RECIPES["fast"] = replace(

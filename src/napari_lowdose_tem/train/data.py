@@ -7,20 +7,23 @@ uninterrupted one would have seen, and several processes see together what one w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from napari_lowdose_tem.image import F32
 from napari_lowdose_tem.network.networks import STRIDE
 from napari_lowdose_tem.network.scaling import RECIPES, measure_scaling
 from napari_lowdose_tem.pairs import LoadedField, find_fields, load_field
-from napari_lowdose_tem.simulate.camera import MEASURED, draw_camera, expose_torch
+from napari_lowdose_tem.simulate.camera import draw_camera, draw_measured, expose_torch
 from napari_lowdose_tem.train.config import Recipe
-from napari_lowdose_tem.train.scenes import ScenePool, draw_dose
+from napari_lowdose_tem.train.scenes import PARTICLES, ScenePool, draw_dose
+
+_LIKE_MEASURED = 0.5  # share of the exposures by cameras like the measured one; the rest by any
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,15 @@ class Batches:
                 f"recipe {recipe.name!r} learns from recorded low-dose frames, and there are none; "
                 "choose the default recipe, which draws them from high-dose frames"
             )
+        if recipe.particles not in PARTICLES:
+            raise ValueError(f"unknown particles {recipe.particles!r}; choose {', '.join(PARTICLES)}")
         self._recipe, self._pairs, self._seed, self._device = recipe, pairs, seed, device
         self._rank, self._ranks = rank, ranks
         self._generator = torch.Generator(device)
-        side_px = 512 if recipe.crop_px is None else recipe.crop_px * 3 // 2
-        self._pool = ScenePool(side_px, (seed, 1), workers=workers)
+        side_px = 512
+        if recipe.crop_px is not None:
+            side_px = recipe.crop_px * (4 if recipe.large_crops else 3) // 2
+        self._pool = ScenePool(side_px, (seed, 1), workers=workers, particles=recipe.particles)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -124,12 +131,15 @@ class Batches:
         recipe, pairs = self._recipe, self._pairs
         together = recipe.batch * self._ranks
         numbers = range(step * together + self._rank, (step + 1) * together, self._ranks)
-        drawn = []
+        crop_px, drawn = recipe.crop_px, []
+        large = np.random.default_rng([self._seed, 4, step]).random() < recipe.large_crops
+        if large and crop_px is not None:
+            numbers, crop_px = numbers[: max(1, recipe.batch // 4)], 2 * crop_px
         if recipe.fresh_noise == 0 and pairs is not None:
             for number, index in zip(numbers, self._order(step), strict=False):
-                drawn.append(self._prepare(*pairs.recorded[index], self._seeded(number)))
+                drawn.append(self._prepare(*pairs.recorded[index], crop_px, self._seeded(number)))
         else:
-            drawn = [self._draw_one(number, self._seeded(number)) for number in numbers]
+            drawn = [self._draw_one(number, crop_px, self._seeded(number)) for number in numbers]
         return _stack(drawn, self._device)
 
     def _seeded(self, number: int) -> np.random.Generator:
@@ -146,25 +156,27 @@ class Batches:
         mine = order[place * together : (place + 1) * together][self._rank :: self._ranks]
         return [int(i) for i in (mine if len(mine) else order[:1])]
 
-    def _draw_one(self, drawn: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def _draw_one(
+        self, drawn: int, crop_px: int | None, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         pairs = self._pairs
         if pairs is not None and pairs.recorded and rng.random() > self._recipe.fresh_noise:
-            return self._prepare(*pairs.recorded[rng.integers(len(pairs.recorded))], rng)
+            return self._prepare(*pairs.recorded[rng.integers(len(pairs.recorded))], crop_px, rng)
         if pairs is not None and rng.random() < 0.5:
             reference = pairs.references[rng.integers(len(pairs.references))]
         else:
             reference = self._pool.choose(drawn, rng)
-        (reference,) = _augment((reference,), self._recipe.crop_px, rng)
+        (reference,) = _augment((reference,), crop_px, rng)
         light = torch.from_numpy(reference).to(self._device)
         # where the reference is unknown the input shows bare film
         electrons = torch.nan_to_num(light / light.nanmean(), nan=1.0).clamp(min=0) * draw_dose(rng)
-        camera = MEASURED if rng.random() < 0.25 else draw_camera(rng)
+        camera = draw_measured(rng) if rng.random() < _LIKE_MEASURED else draw_camera(rng)
         return self._normalise(expose_torch(electrons, camera, self._generator), light, rng)
 
     def _prepare(
-        self, counts: npt.NDArray[Any], reference: F32, rng: np.random.Generator
+        self, counts: npt.NDArray[Any], reference: F32, crop_px: int | None, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        counts, reference = _augment((counts, reference), self._recipe.crop_px, rng)
+        counts, reference = _augment((counts, reference), crop_px, rng)
         drawn = torch.from_numpy(counts.astype(np.float32)).to(self._device)
         return self._normalise(drawn, torch.from_numpy(reference).to(self._device), rng)
 
@@ -174,7 +186,8 @@ class Batches:
         # a stack shares one level, so single frames (and crops) lie off it by some per cent
         per_stack = RECIPES[self._recipe.preprocessing]["per"] == "stack"
         jitter = float(np.exp(0.1 * rng.standard_normal())) if per_stack else 1.0
-        return normalise_pair(RECIPES[self._recipe.preprocessing], counts, reference, jitter)
+        pair = normalise_pair(RECIPES[self._recipe.preprocessing], counts, reference, jitter)
+        return _cut_rim(*pair, rng) if rng.random() < self._recipe.rims else pair
 
     def close(self) -> None:
         """Stop the processes drawing scenes."""
@@ -217,6 +230,16 @@ def _augment(
     return [np.ascontiguousarray(np.rot90(f, quarter_turns)[flips]) for f in frames]
 
 
+def _cut_rim(
+    inputs: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Replace the last rows and columns by a reflection, as frames are filled up; unknown to the target."""
+    rows, cols = (n - int(rng.integers(min(STRIDE, n // 2))) for n in inputs.shape)
+    pad = (0, inputs.shape[1] - cols, 0, inputs.shape[0] - rows)
+    filled = functional.pad(inputs[None, None, :rows, :cols], pad, "reflect")[0, 0]
+    return filled, functional.pad(target[:rows, :cols], pad, value=torch.nan)
+
+
 def _stack(
     drawn: Sequence[tuple[torch.Tensor, torch.Tensor]], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -242,6 +265,7 @@ def draw_validation(recipe: Recipe, pairs: Pairs | None, device: torch.device) -
             for c, r in pairs.recorded
         ]
         return [_stack([one], device) for one in both]
+    recipe = replace(recipe, large_crops=0.0)
     drawn = Batches(recipe, pairs, seed=0, device=torch.device("cpu"))
     steps = range(-(-24 // recipe.batch))
     frames = [one for step in steps for one in zip(*drawn.draw(step), strict=True)]
