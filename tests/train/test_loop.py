@@ -212,7 +212,7 @@ def test_a_dark_spot_costs_extra_on_bare_film_alone():
     spot = torch.zeros_like(film)
     spot[..., 20:26, 30:40] = 0.08
     for target, darker, extra in (
-        (film, spot, 3 * 0.05 * (60 / (40 * 80)) ** 0.5),
+        (film, spot, 2 * 0.05 * (60 / (40 * 80)) ** 0.5),
         (film, -spot, 0.0),
         (film, spot / 4, 0.0),
         (with_particle, spot, 0.0),

@@ -8,7 +8,7 @@ import torch
 
 _BARE = 0.9  # of its mean that a frame without particles is at least
 _FAINT_DIP = 0.03  # deeper ones than this are drawn for particles
-_DIPS_COUNT = 3.0
+_DIPS_COUNT = 2.0
 _SMALLEST = 1e-6  # mean square of a background no dose resolves, so that empty film does not rule the sum
 
 
