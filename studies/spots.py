@@ -2,7 +2,7 @@
 
     python studies/spots.py [--films N] [--first N] [--model NAME_OR_FILE …] [--json]
 
-The films are the bare ones of studies/reliability.py: 512 × 512 px, 3 nm/px, 5 e-/px, the measured camera, each
+The films are the bare ones of reliability.py: 512 × 512 px, 3 nm/px, 5 e-/px, the measured camera, each
 with grain, uneven thickness, a ramp and falloff. A spot is a connected patch of at least 30 px where the
 enhanced frame over the film's truth, both of mean 1 and blurred by a Gaussian of σ 1.5 px, lies below 0.95.
 No counts are asked whether they support it, so that what an eye would see is counted.
