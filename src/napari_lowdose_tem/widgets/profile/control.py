@@ -64,7 +64,7 @@ class ProfileControl:
         self._rest = DelayedCall(self._on_rest, _REST_MS)
         self._frames = FrameReader(self._soon.ask)
         self._fits: LatestRequest[FitRequest] = LatestRequest(
-            ProfileFitter().iter_fits, self._on_fitted, self._on_fit_failed, _PAUSE_MS
+            ProfileFitter().iter_fits, self._on_fitted, lambda _, error: self._on_failed(error), _PAUSE_MS
         )
         self.lines = LineLayers(viewer, self._on_line)
         self.time = OverTimeRun(viewer, self.state)
@@ -313,9 +313,6 @@ class ProfileControl:
             else curve
             for curve in self.state.curves
         )
-
-    def _on_fit_failed(self, request: FitRequest, error: Exception) -> None:
-        self.state.report(error_line(error), True)
 
     def _on_rest(self) -> None:
         """Fit the raw counts, as the line rests."""
