@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,6 +84,24 @@ def progress_bar(unit: str) -> Iterator[Progress]:
     )
     with Progress(*columns, console=status, transient=not status.is_terminal) as bar:
         yield bar
+
+
+@contextmanager
+def noting_signals() -> Iterator[list[int]]:
+    """Note the first Ctrl-C or request to end, to stop between two steps; a second one means at once."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def print_json(report: Any) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +15,7 @@ from napari_lowdose_tem.cli._app import (
     app,
     clear_errors,
     console,
+    noting_signals,
     progress_bar,
     status,
 )
@@ -111,7 +110,7 @@ def _run(config: TrainConfig) -> bool:
     from napari_lowdose_tem.train.prepare import is_first_process
 
     said, talks = 0, is_first_process()
-    with closing(iter_train(config)) as steps, _stop_on_signals() as stopped, progress_bar("steps") as bar:
+    with closing(iter_train(config)) as steps, noting_signals() as stopped, progress_bar("steps") as bar:
         task = bar.add_task("reading data", total=None, rate="", visible=talks)
         for step in steps:
             text, rate = "reading data", ""
@@ -128,21 +127,3 @@ def _run(config: TrainConfig) -> bool:
             if stopped:
                 return step.stage == "training" and step.step == step.steps
     return True
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """Note the first Ctrl-C or request to end instead of breaking off in the middle of a step."""
-    received: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        if received:  # the second one means it
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

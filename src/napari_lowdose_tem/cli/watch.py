@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +16,7 @@ from napari_lowdose_tem.cli._app import (
     app,
     clear_errors,
     console,
+    noting_signals,
     print_json,
     status,
 )
@@ -68,21 +67,21 @@ def watch(
     from napari_lowdose_tem.engine.options import EngineOptions
     from napari_lowdose_tem.live import LiveConfig
 
-    stopped: list[int] = []
-    config = LiveConfig(
-        _open_source(source, replay, rate, output),
-        engine=EngineOptions(model=model, device=device),
-        save_all=output is not None if save_all is None else save_all,
-        output=output,
-        resume=resume,
-        average_s=average,
-        average_of=average_of,
-        level=level,
-        until_idle_s=until_idle,
-        report_every_s=0.1,
-        is_stopped=lambda: bool(stopped),
-    )
-    with _noting_signals(stopped):
+    frames = _open_source(source, replay, rate, output)
+    with noting_signals() as stopped:
+        config = LiveConfig(
+            frames,
+            engine=EngineOptions(model=model, device=device),
+            save_all=output is not None if save_all is None else save_all,
+            output=output,
+            resume=resume,
+            average_s=average,
+            average_of=average_of,
+            level=level,
+            until_idle_s=until_idle,
+            report_every_s=0.1,
+            is_stopped=lambda: bool(stopped),
+        )
         last = _run(config)
     if as_json:
         print_json(_as_json(last, config))
@@ -172,20 +171,3 @@ def _as_json(step: LiveStep, config: LiveConfig) -> dict[str, Any]:
         "elapsed_s": number(step.elapsed_s),
         "device": step.device,
     }
-
-
-@contextmanager
-def _noting_signals(received: list[int]) -> Iterator[None]:
-    """Note Ctrl-C or a request to end, to stop between two frames; a second one means at once."""
-
-    def note(number: int, _: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
