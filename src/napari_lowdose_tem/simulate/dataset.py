@@ -129,44 +129,21 @@ def iter_dataset(
     hde_camera = _high_dose_camera(camera, hde_dose_e_per_px)
     lde = _Exposure(lde_px, pixel_size_nm, lowest, camera, finer=FINER, highest_dose_e_per_px=highest)
     hde = _Exposure(hde_px, pixel_size_nm * lde_px / hde_px, hde_dose_e_per_px, hde_camera)
-    total = len(materials) * (pairs + frames)
-    # closed with this generator: a stopped job leaves the truth of what is complete and no partial movie
-    paths = _iter_paths(
-        folder,
-        materials,
-        pairs=pairs,
-        frames=frames,
-        lde=lde,
-        hde=hde,
-        motion=motion,
-        seed=seed,
-        resume=resume,
-    )
-    with closing(paths):
-        for done, path in enumerate(paths, 1):
-            yield DatasetStep(done, total, path)
 
+    def iter_paths() -> Generator[Path, None, None]:
+        for material in materials:
+            # the place in the table: a material comes out the same whatever it is listed with
+            seeds = [seed, list(MATERIALS).index(material)]
+            if pairs:
+                yield from _iter_pairs(folder / material, material, pairs, lde, hde, seeds, resume)
+            if frames:
+                yield from _iter_movie(folder, material, frames, lde, motion, seeds)
 
-def _iter_paths(
-    folder: Path,
-    materials: Sequence[str],
-    *,
-    pairs: int,
-    frames: int,
-    lde: _Exposure,
-    hde: _Exposure,
-    motion: Motion,
-    seed: int,
-    resume: bool,
-) -> Generator[Path, None, None]:
     folder.mkdir(parents=True, exist_ok=True)
-    for material in materials:
-        # the place in the table: a material comes out the same whatever it is listed with
-        seeds = [seed, list(MATERIALS).index(material)]
-        if pairs:
-            yield from _iter_pairs(folder / material, material, pairs, lde, hde, seeds, resume)
-        if frames:
-            yield from _iter_movie(folder, material, frames, lde, motion, seeds)
+    # closed with this generator: a stopped job leaves the truth of what is complete and no partial movie
+    with closing(iter_paths()) as paths:
+        for done, path in enumerate(paths, 1):
+            yield DatasetStep(done, len(materials) * (pairs + frames), path)
 
 
 @dataclass(frozen=True)
