@@ -6,6 +6,7 @@ each frame its calibration.
 
 from __future__ import annotations
 
+import glob
 import re
 import struct
 from pathlib import Path
@@ -26,17 +27,9 @@ _FRAME_HEADER = "<ddiddiHii"
 
 
 def read_ser(path: Path) -> Image:
-    """Read a frame or a series of frames; series lazily.
+    """Read a frame or a series of frames, counts as stored, first row on top; series lazily.
 
-    Parameters
-    ----------
-    path
-        The SER file; an EMI file beside it tells whether it is a diffraction pattern.
-
-    Returns
-    -------
-    Image
-        Stored counts, first row on top.
+    An EMI file beside the SER file tells whether it is a diffraction pattern.
     """
     with open(path, "rb") as file:
         offsets = _frame_offsets(path, file)
@@ -58,12 +51,9 @@ def read_ser(path: Path) -> Image:
 def read_emi(path: Path) -> Image:
     """Read the first SER series of an EMI file, which itself holds only the settings of the microscope.
 
-    Parameters
-    ----------
-    path
-        The EMI file; its series are ``NAME_1.ser``, ``NAME_2.ser`` … beside it.
+    Its series are ``NAME_1.ser``, ``NAME_2.ser`` … beside it.
     """
-    series = sorted(path.parent.glob(f"{_escape(path.stem)}_*.[sS][eE][rR]"), key=natural_key)
+    series = sorted(path.parent.glob(f"{glob.escape(path.stem)}_*.[sS][eE][rR]"), key=natural_key)
     if not series:
         raise ValueError(f"{path}: has no {path.stem}_1.ser beside it; copy both")
     image = read_ser(series[0])
@@ -106,7 +96,3 @@ def _mode(path: Path) -> str:
         return ""
     found = re.search(rb"<Label>Mode</Label>\s*<Value>([^<]*)", emi.read_bytes())
     return found[1].decode("latin-1").casefold() if found else ""
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", text)
