@@ -94,7 +94,7 @@ class Engine:
         try:
             runner = open_runner(self.model, device)
             parity = compare_runner(runner, self.model.network, self.model.info.recipe, device.precision)
-        except (RuntimeError, ImportError, NotImplementedError) as err:
+        except (RuntimeError, ImportError) as err:
             if runner is not None:
                 runner.close()
             reason = (str(err) or type(err).__name__).splitlines()[0]

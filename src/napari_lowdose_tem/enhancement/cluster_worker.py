@@ -82,11 +82,8 @@ class JobPlugin(WorkerPlugin):  # type: ignore[misc]
             raise ValueError("a cluster needs an output file")
         self._image = job.image
         file = find_model(job.engine.model)
-        self._model_path, self._model_label, self._model_sha256 = (
-            os.path.abspath(file.path),
-            file.label,
-            file.sha256,
-        )
+        self._model_path = os.path.abspath(file.path)
+        self._model_label, self._model_sha256 = file.label, file.sha256
         self._options = job.engine
         self._n_threads = n_threads
         self._output = Path(os.path.abspath(job.output))

@@ -11,17 +11,9 @@ from napari_lowdose_tem.io.tiff_calibration import gain
 
 
 def read_dm(path: Path) -> Image:
-    """Read the first image of a DM3 or DM4 file; stacks lazily.
+    """Read the first image of a DM3 or DM4 file, counts as stored; stacks lazily.
 
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    Image
-        Stored counts; the gain where the intensity is calibrated in electrons.
+    The gain is known where the intensity is calibrated in electrons.
     """
     try:
         found = rosetta.signals(path, "digitalmicrograph")

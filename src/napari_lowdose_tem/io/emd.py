@@ -14,18 +14,7 @@ from napari_lowdose_tem.io.frames import LazyFrames, as_pixels
 
 
 def read_emd(path: Path) -> Image:
-    """Read the first image of an EMD file; stacks lazily.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    Image
-        Stored counts.
-    """
+    """Read the first image of an EMD file, counts as stored; stacks lazily."""
     import h5py
 
     if not h5py.is_hdf5(path):

@@ -39,16 +39,8 @@ def with_extra_metadata(fields: ImageFields, stored: object, *, timed: bool = Tr
     """Complete the calibration in a format's own fields with what `extra_metadata` made.
 
     The format's own fields count, since other programs change only these; what is stored restores digits that
-    were rounded away.
-
-    Parameters
-    ----------
-    fields
-        The format's own.
-    stored
-        What the file has under `KEY`.
-    timed
-        The format has a field for the frame time.
+    were rounded away. `stored` is what the file has under `KEY`, `timed` whether the format has a field for
+    the frame time.
     """
     if isinstance(stored, str):
         stored = json.loads(stored)

@@ -46,17 +46,9 @@ def frame_files(path: Path) -> list[Path]:
 
 
 def read_folder(path: Path) -> Image:
-    """Read a folder of frames of one shape, type and sampling, lazily.
+    """Read a folder of frames of one shape, type and sampling, lazily, with the calibration of the first.
 
-    Parameters
-    ----------
-    path
-        The folder; other files are left out, and counted in the provenance.
-
-    Returns
-    -------
-    Image
-        The stack, with the calibration of the first frame.
+    Other files are left out, and counted in the provenance.
 
     Raises
     ------

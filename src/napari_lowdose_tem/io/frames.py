@@ -92,16 +92,9 @@ class LazyFrames(ABC):
 class RawFrames(LazyFrames):
     """Uncompressed frames at known offsets in a file.
 
-    Read, not memory-mapped: losing part of a mapped file, or its network drive, ends the process.
-
-    Parameters
-    ----------
-    path, shape, dtype
-        File, (frames, rows, columns), and type with the byte order of the file.
-    offsets
-        Offset of each frame [bytes].
-    flip_rows
-        The file stores the last row first.
+    Read, not memory-mapped: losing part of a mapped file, or its network drive, ends the process. `dtype` has
+    the byte order of the file, `offsets` are those of the frames [bytes], and with `flip_rows` the last row
+    is stored first.
     """
 
     def __init__(

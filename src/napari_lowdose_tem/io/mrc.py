@@ -20,17 +20,9 @@ _BIG_ENDIAN = 0x11
 
 
 def read_mrc(path: Path) -> Image:
-    """Read a frame or a stack; stacks lazily.
+    """Read a frame or a stack of counts as stored; stacks lazily.
 
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    Image
-        Stored counts. A sampling of exactly 1 Å, which programs write for "unset", is taken as unknown.
+    A sampling of exactly 1 Å, which programs write for "unset", is taken as unknown.
     """
     header = _read_header(path)
     offsets = even_offsets(header.offset, header.shape, header.dtype)

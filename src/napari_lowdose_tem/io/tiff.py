@@ -26,17 +26,7 @@ _CUT_SHORT = ("invalid page offset", "corrupted tag list", "invalid offset to", 
 
 
 def read_tiff(path: Path) -> Image:
-    """Read the first image of a TIFF file, at full resolution.
-
-    Parameters
-    ----------
-    path
-        File of one or more pages of one shape.
-
-    Returns
-    -------
-    Image
-        Stored counts; stacks lazily.
+    """Read the first image of a TIFF file, at full resolution, counts as stored; stacks lazily.
 
     Raises
     ------

@@ -17,19 +17,9 @@ _ELECTRONS = {"e-", "e", "e⁻", "electron", "electrons"}
 
 
 def calibration(tif: Any) -> ImageFields:
-    """Read the calibration of a TIFF file.
+    """Read the calibration of an open tifffile.TiffFile; ``provenance`` is always there.
 
     The first that is there counts: DigitalMicrograph's tags, OME-XML, ImageJ's description, TIFF resolution.
-
-    Parameters
-    ----------
-    tif
-        Open tifffile.TiffFile.
-
-    Returns
-    -------
-    ImageFields
-        What the file says; ``provenance`` is always there.
     """
     tags = tif.pages.first.tags
     if 65009 in tags:

@@ -22,18 +22,7 @@ _MOST_MISSING_CHUNKS = 16  # in a row, because all their pixels are 0
 
 
 def read_zarr(path: Path) -> Image:
-    """Read the full-resolution level of an OME-Zarr image, or a plain Zarr array; stacks lazily.
-
-    Parameters
-    ----------
-    path
-        The folder.
-
-    Returns
-    -------
-    Image
-        Stored counts.
-    """
+    """Read the full-resolution level of an OME-Zarr image, or a plain Zarr array; stacks lazily."""
     stored = _find_image(path)
     shape = _stack_shape(path, stored.array.shape, stored.axes)
     return Image(as_pixels(_ZarrFrames(stored.folder, shape, stored.array.dtype)), **stored.fields)

@@ -130,11 +130,6 @@ class ZarrAppender:
     It appears with its first frame in it, and becomes longer after the chunks of a frame are written.
     `zarr.Array.append` does these in the other order, so that a reader would see a frame of zeros, and
     `zarr.Array.resize` overwrites the metadata in place before zarr 3.1; hence the length is written here.
-
-    Parameters
-    ----------
-    path
-        The store; made by the first `write` if it is not there.
     """
 
     def __init__(self, path: Path) -> None:

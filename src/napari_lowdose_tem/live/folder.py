@@ -37,17 +37,9 @@ class FolderSource:
     """Single-frame files of a folder, of any readable format.
 
     A file is complete when it can be read and did not change between two polls; one that was renamed into
-    place is taken at once. One that stays unreadable for `patience_s` after its last change is reported and
-    skipped. Polled by hand: file system notifications do not reach across network drives.
-
-    Parameters
-    ----------
-    path
-        The folder.
-    poll_s, patience_s
-        Time between two polls, and the time a file may stay unreadable [s].
-    ignore
-        Files and folders in it to leave out.
+    place is taken at once. One that stays unreadable for `patience_s` [s] after its last change is reported
+    and skipped. Polled by hand every `poll_s` [s]: file system notifications do not reach across network
+    drives. Files and folders to `ignore` are left out.
 
     Raises
     ------

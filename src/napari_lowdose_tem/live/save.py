@@ -32,18 +32,8 @@ _COLUMNS = ("frame", "source", "saved", "latency_ms")
 class LiveOutput(ABC):
     """Frames in the order they come, and a table of their names.
 
-    Beside the pixels lie a table, one line for each complete frame, and a JSON file with the job.
-
-    Parameters
-    ----------
-    path
-        Output.
-    table
-        Path of the table.
-    job
-        What decides the pixels, as JSON values; an output is only continued by the same job.
-    resume
-        Continue an existing output.
+    Beside the pixels lie a table, one line for each complete frame, and a JSON file with the job: what
+    decides the pixels, as JSON values. An output is only continued by the same job.
     """
 
     def __init__(self, path: Path, table: Path, job: Mapping[str, Any], resume: bool) -> None:

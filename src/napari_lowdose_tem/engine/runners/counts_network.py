@@ -27,12 +27,7 @@ def list_numbers(scalings: Sequence[Scaling]) -> npt.NDArray[np.float32]:
 class CountsNetwork(nn.Module):
     """A network between `Scaling.normalise` and `Scaling.to_counts`, the same arithmetic in torch.
 
-    Parameters
-    ----------
-    network
-        On its device, channels last.
-    dtype
-        Number format of its input.
+    The network is on its device, channels last; `dtype` is the number format of its input.
     """
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:

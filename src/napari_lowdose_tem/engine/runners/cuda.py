@@ -145,17 +145,7 @@ class _Graph:
 
 
 class CudaRunner(Runner):
-    """A network on an NVIDIA card.
-
-    Parameters
-    ----------
-    network
-        In float32 on the CPU, batch norms folded.
-    device
-        The card and the precision.
-    streams
-        Queues of the card, others in tests.
-    """
+    """A network, given in float32 on the CPU with batch norms folded, on an NVIDIA card."""
 
     n_in_flight = N_SLOTS
     autotune = False

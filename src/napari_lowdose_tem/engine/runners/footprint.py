@@ -43,14 +43,9 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def measure_bytes_per_px(network: torch.nn.Module, dtype: torch.dtype) -> float:
-    """Most bytes that inner layers hold at one time, for every pixel of the input.
+    """Most bytes that inner layers hold at one time, for every pixel of the input, in the format `dtype`.
 
-    Parameters
-    ----------
-    network
-        In float32 on the CPU; it is run on a small frame.
-    dtype
-        Number format it is to run in.
+    The network, in float32 on the CPU, is run on a small frame.
     """
     with torch.no_grad(), _Living() as living:
         network(torch.zeros(1, 1, *_SHAPE))

@@ -23,10 +23,7 @@ _EXAMPLE_SHAPE = (1, 1, 64, 96)
 class OpenVinoRunner(HostRunner):
     """A network compiled by OpenVINO, once for every shape it meets.
 
-    Parameters
-    ----------
-    network
-        In float32 on the CPU, batch norms folded; quantised for `int8`.
+    It comes in float32 on the CPU, batch norms folded; quantised for `int8`.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:

@@ -25,15 +25,7 @@ _DOSES_E_PER_PX = (1.0, 10.0)
 
 
 class EightBitConv(nn.Module):
-    """A convolution whose input and weights are rounded to 256 and 255 levels.
-
-    Parameters
-    ----------
-    conv
-        The convolution in float32.
-    low, high
-        Range of its input, 0 within it.
-    """
+    """A float32 convolution, its input (low … high, 0 within) and weights rounded to 256 and 255 levels."""
 
     def __init__(self, conv: nn.Conv2d, low: float, high: float) -> None:
         super().__init__()
