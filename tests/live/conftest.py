@@ -1,8 +1,11 @@
 import time
 
+import numpy as np
 import pytest
 
-from napari_lowdose_tem.live import Arrival, Wait
+from napari_lowdose_tem.engine.options import EngineOptions
+from napari_lowdose_tem.image import Image
+from napari_lowdose_tem.live import Arrival, LiveConfig, ReplaySource, Wait
 
 
 @pytest.fixture
@@ -24,3 +27,14 @@ def collect():
         return found
 
     return take
+
+
+@pytest.fixture
+def stack(frames):
+    return Image(np.stack([frames(n) for n in range(9)]), (2.0, 3.0), 44.0, 0.5, "stack", {"source": "s.tif"})
+
+
+@pytest.fixture
+def config(tiny_model, stack):
+    options = EngineOptions(model=tiny_model, device="cpu", precision="float32")
+    return LiveConfig(ReplaySource(stack, 1e5), engine=options, save_all=True)

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_lowdose_tem.engine.options import EngineOptions
-from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
-from napari_lowdose_tem.live import FolderSource, LiveConfig, ReplaySource, Skipped, iter_live
+from napari_lowdose_tem.live import FolderSource, ReplaySource, Skipped, iter_live
 from napari_lowdose_tem.live.average import RecursiveAverage
 
 QUICK = {"poll_s": 0.01, "patience_s": 0.3}
@@ -45,17 +43,6 @@ for n in range(n_frames):
                 time.sleep(0.002)
     time.sleep(0.01)
 """
-
-
-@pytest.fixture
-def stack(frames):
-    return Image(np.stack([frames(n) for n in range(9)]), (2.0, 3.0), 44.0, 0.5, "stack", {"source": "s.tif"})
-
-
-@pytest.fixture
-def config(tiny_model, stack):
-    options = EngineOptions(model=tiny_model, device="cpu", precision="float32")
-    return LiveConfig(ReplaySource(stack, 1e5), engine=options, save_all=True)
 
 
 @pytest.fixture

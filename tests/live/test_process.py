@@ -15,7 +15,6 @@ from napari_lowdose_tem.image import Image
 from napari_lowdose_tem.io import read
 from napari_lowdose_tem.live import (
     Arrival,
-    LiveConfig,
     ReplaySource,
     Wait,
     iter_live,
@@ -25,17 +24,6 @@ from napari_lowdose_tem.live import (
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 LONG_S = 120.0
-
-
-@pytest.fixture
-def stack(frames):
-    return Image(np.stack([frames(n) for n in range(9)]), (2.0, 3.0), 44.0, 0.5, "stack", {"source": "s.tif"})
-
-
-@pytest.fixture
-def config(tiny_model, stack):
-    options = EngineOptions(model=tiny_model, device="cpu", precision="float32")
-    return LiveConfig(ReplaySource(stack, 1e5), engine=options, save_all=True)
 
 
 @pytest.fixture

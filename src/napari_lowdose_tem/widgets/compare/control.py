@@ -25,6 +25,7 @@ from napari_lowdose_tem.widgets.compare.state import (
     make_residual_picture,
     picture_of,
 )
+from napari_lowdose_tem.widgets.shared.connections import Connections
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
 from napari_lowdose_tem.widgets.shared.layers import layer_tuple
@@ -65,20 +66,16 @@ class CompareControl:
         self._sources = Sources(viewer, self.state, self._on_layers)
         self._pictures = Pictures(viewer, self.state, self._sources, self._soon.ask)
         self._outlines = Outlines(viewer, self._on_drawn)
-        self._connected = [
+        self._connections = Connections(
             (viewer.dims.events.point, self._on_frame),
             (viewer.cursor.events.position, self._on_pointed),
-        ]
-        for event, slot in self._connected:
-            event.connect(slot)
+        )
         self._on_layers()
         self.update()
 
     def close(self) -> None:
         """End jobs and leave the viewer alone; for when the dock goes."""
-        for event, slot in self._connected:
-            event.disconnect(slot)
-        self._connected = []
+        self._connections.close()
         for part in (self._soon, self._rest, self._registering, self._results):
             part.cancel()
         for follower in (self._sources, self._outlines, self._pictures):

@@ -30,7 +30,6 @@ from napari_lowdose_tem.widgets.compare.layout import (
     make_form,
     make_page,
     make_row,
-    make_scroll_area,
     show_checked,
 )
 from napari_lowdose_tem.widgets.compare.plot import HistogramPlot
@@ -48,7 +47,7 @@ from napari_lowdose_tem.widgets.compare.state import (
 )
 from napari_lowdose_tem.widgets.compare.view import Views
 from napari_lowdose_tem.widgets.shared.dock import Dock
-from napari_lowdose_tem.widgets.shared.parts import Note, show_choice, show_message
+from napari_lowdose_tem.widgets.shared.parts import Note, VerticalScrollArea, show_choice, show_message
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -177,7 +176,7 @@ class CompareDock(Dock[CompareControl]):
         center.addWidget(self.views, 1)
         center.addWidget(make_row(*self.value_labels.values()))
         center.addWidget(self.position_label)
-        self._area = make_scroll_area(self._side)
+        self._area = VerticalScrollArea(self._side)
         self._box = QBoxLayout(QBoxLayout.Direction.LeftToRight, self)
         self._box.setContentsMargins(4, 2, 4, 2)
         for part, stretch in ((self._area, 0), (middle, 1), (self._make_tabs(), 0)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QAbstractButton,
     QComboBox,
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_lowdose_tem.widgets.compare.plot import HistogramPlot
+from napari_lowdose_tem.widgets.shared.parts import VerticalScrollArea
 
 
 def make_combo(texts: Mapping[Any, str], tooltip: str = "") -> QComboBox:
@@ -77,14 +78,4 @@ def make_page(*parts: QWidget) -> QScrollArea:
         layout.addWidget(part, int(isinstance(part, HistogramPlot)))
     if not any(isinstance(part, HistogramPlot) for part in parts):
         layout.addStretch(1)
-    return make_scroll_area(page)
-
-
-def make_scroll_area(content: QWidget) -> QScrollArea:
-    """Return an area that scrolls up and down."""
-    area = QScrollArea()
-    area.setWidgetResizable(True)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    area.setWidget(content)
-    return area
+    return VerticalScrollArea(page)

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_lowdose_tem.image import F64
 from napari_lowdose_tem.widgets.compare.field_of_view import Box, Placement, Point
+from napari_lowdose_tem.widgets.shared.connections import Connections
 from napari_lowdose_tem.widgets.shared.coordinates import convert_points
 from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy
 from napari_lowdose_tem.widgets.shared.viewer import unique_name
@@ -38,19 +39,15 @@ class Outlines:
     def __init__(self, viewer: ViewerModel, changed: Callable[[], None]) -> None:
         self._viewer, self._changed = viewer, changed
         self._watched: list[Shapes] = []
-        self._connected = [
+        self._connections = Connections(
             (viewer.layers.events.inserted, self._on_layers),
             (viewer.layers.events.removed, self._on_layers),
-        ]
-        for event, slot in self._connected:
-            event.connect(slot)
+        )
         self._watch(self._find())
 
     def close(self) -> None:
         """Listen no more; what was drawn stays."""
-        for event, slot in self._connected:
-            event.disconnect(slot)
-        self._connected = []
+        self._connections.close()
         self._watch([])
 
     def paths(self, image: Layer, placement: Placement) -> tuple[tuple[Point, ...], ...]:

@@ -13,6 +13,7 @@ from napari_lowdose_tem.widgets.compare.field_of_view import (
     why_not_same_field,
 )
 from napari_lowdose_tem.widgets.compare.state import ROLES, CompareState
+from napari_lowdose_tem.widgets.shared.connections import Connections
 from napari_lowdose_tem.widgets.shared.layers import KEY, image_from_layer, is_kymograph, why_not
 
 if TYPE_CHECKING:
@@ -43,16 +44,13 @@ class Sources:
         self.of: dict[str, tuple[Layer, Image]] = {}
         self._by_hand: set[str] = set()
         layers = viewer.layers.events
-        self._connected = [layers.inserted, layers.removed, layers.reordered, layers.renamed]
-        for event in self._connected:
-            event.connect(self._on_layers)
+        changes = layers.inserted, layers.removed, layers.reordered, layers.renamed
+        self._connections = Connections(*((change, self._on_layers) for change in changes))
         self.follow()
 
     def close(self) -> None:
         """Listen no more."""
-        for event in self._connected:
-            event.disconnect(self._on_layers)
-        self._connected = []
+        self._connections.close()
         for layer, _ in self.of.values():
             self._watch(layer, False)
         self.of = {}

@@ -12,6 +12,7 @@ from napari_lowdose_tem.widgets.enhance.preview_layer import PreviewLayer
 from napari_lowdose_tem.widgets.enhance.stack_output import StackOutput
 from napari_lowdose_tem.widgets.enhance.state import EnhanceState, describe_image
 from napari_lowdose_tem.widgets.shared import layers
+from napari_lowdose_tem.widgets.shared.connections import Connections
 from napari_lowdose_tem.widgets.shared.devices import DEVICES, describe_device, preferred_device
 from napari_lowdose_tem.widgets.shared.models import ModelList, engine_options
 from napari_lowdose_tem.widgets.shared.viewer import viewer_itself
@@ -45,25 +46,21 @@ class EnhanceControl:
         self._preview_error = ""
         self._output = StackOutput(viewer)
         self._preview = PreviewLayer(viewer, self._on_preview_shown, self._on_preview_error)
-        self._connected = [
+        self._connections = Connections(
             (viewer.layers.events.inserted, self._on_layers),
             (viewer.layers.events.removed, self._on_removed),
             (viewer.layers.events.reordered, self._on_layers),
             (viewer.layers.events.renamed, self._on_layers),
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.dims.events.point, self._on_frame),
-        ]
-        for event, slot in self._connected:
-            event.connect(slot)
+        )
         self._models.choose_default(self.state)
         self._on_active()
         self._show_layers()
 
     def close(self) -> None:
         """End jobs and leave the viewer alone; for when the dock goes."""
-        for event, slot in self._connected:
-            event.disconnect(slot)
-        self._connected = []
+        self._connections.close()
         self._watch(None)
         self._preview.close()
         if self._job is not None:
@@ -271,7 +268,7 @@ class EnhanceControl:
         state.can_resume = stack.has_partial(state.output)
 
     def _update_preview(self) -> None:
-        is_closed = not self._connected  # its last job may end after it
+        is_closed = not self._connections.are_open  # its last job may end after it
         if is_closed or not self.state.preview or self.state.running:
             return
         options = self._engine_options() if self.state.source_ok else None

@@ -19,6 +19,7 @@ from napari_lowdose_tem.widgets.live.state import (
     describe_skipped,
 )
 from napari_lowdose_tem.widgets.shared import layers
+from napari_lowdose_tem.widgets.shared.connections import Connections
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.devices import DEVICES, describe_device, preferred_device
 from napari_lowdose_tem.widgets.shared.models import ModelList, engine_options
@@ -59,19 +60,16 @@ class LiveControl:
         self._drawn, self._rest = DelayedCall(self._on_drawn), DelayedCall(self._show_latest)
         self._numbers = DelayedCall(self._show_last_numbers)
         events = viewer.layers.events
-        self._connected = [events.inserted, events.removed, events.reordered, events.renamed]
-        for event in self._connected:
-            event.connect(self._show_layers)
-        events.removed.connect(self._free_memory)
+        changes = events.inserted, events.removed, events.reordered, events.renamed
+        self._connections = Connections(
+            *((change, self._show_layers) for change in changes), (events.removed, self._free_memory)
+        )
         self._models.choose_default(self.state)
         self._show_layers()
 
     def close(self) -> None:
         """End the job and leave the viewer alone; for when the dock goes."""
-        for event in self._connected:
-            event.disconnect(self._show_layers)
-        self._connected = []
-        self.viewer.layers.events.removed.disconnect(self._free_memory)
+        self._connections.close()
         gc.unfreeze()
         for call in (self._drawn, self._rest, self._numbers):
             call.cancel()
@@ -239,7 +237,7 @@ class LiveControl:
             state.skipped_all = "\n".join(f"{item.name}: {item.reason}" for item in step.skipped)
 
     def _on_finished(self, _: LiveStep | None = None) -> None:
-        if not self._connected:  # the dock is gone
+        if not self._connections.are_open:  # the dock is gone
             return
         while not self._show_latest():
             pass
@@ -248,7 +246,7 @@ class LiveControl:
         self._end(f"Stopped.{saved}" if self.state.stopping else f"End of the replay.{saved}")
 
     def _on_errored(self, error: Exception) -> None:
-        if self._connected:
+        if self._connections.are_open:
             self._end(error_line(error), is_error=True)
 
     def _end(self, message: str, is_error: bool = False) -> None:

@@ -26,6 +26,7 @@ from napari_lowdose_tem.widgets.profile.state import (
     describe_line,
     parse_segments,
 )
+from napari_lowdose_tem.widgets.shared.connections import Connections
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.frames import FrameReader, is_stretched, same_pixels
 from napari_lowdose_tem.widgets.shared.latest_request import LatestRequest
@@ -70,23 +71,19 @@ class ProfileControl:
         self.time = OverTimeRun(viewer, self.state)
         self.kept = KeptMeasurements(self.state, self.lines)
         self._center = CenterSearch(self._on_snapped, self._on_failed)
-        self._connected = [
+        self._connections = Connections(
             (viewer.layers.events.inserted, self._on_layers),
             (viewer.layers.events.removed, self._on_layers),
             (viewer.layers.events.reordered, self._on_layers),
             (viewer.layers.events.renamed, self._on_layers),
             (viewer.dims.events.point, self._soon.ask),
-        ]
-        for event, slot in self._connected:
-            event.connect(slot)
+        )
         self._on_layers()
         self._on_line()
 
     def close(self) -> None:
         """End jobs, take the copies of the lines away and leave the viewer alone; for when the dock goes."""
-        for event, slot in self._connected:
-            event.disconnect(slot)
-        self._connected = []
+        self._connections.close()
         self._soon.cancel()
         self._rest.cancel()
         for layer, _ in self._sources.values():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from napari_lowdose_tem.widgets.shared.connections import Connections
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy
 from napari_lowdose_tem.widgets.shared.viewer import unique_name
@@ -51,12 +52,10 @@ class GridCopies:
         self._is_arranging = False
         self._soon = DelayedCall(self.arrange)
         self._grid = viewer.canvas.grid
-        self._connected = [
+        self._connections = Connections(
             (self._grid.events.enabled, self.arrange_soon),
             (viewer.layers.events.reordered, self.arrange_soon),
-        ]
-        for event, slot in self._connected:
-            event.connect(slot)
+        )
         for layer in [layer for layer in viewer.layers if is_grid_copy(layer)]:  # of a dock that crashed
             viewer.layers.remove(layer)
         self.arrange_soon()
@@ -69,9 +68,7 @@ class GridCopies:
     def close(self) -> None:
         """Take them away."""
         self._soon.cancel()
-        for event, slot in self._connected:
-            event.disconnect(slot)
-        self._connected = []
+        self._connections.close()
         self._remove_all()
 
     def arrange_soon(self, event: Any = None) -> None:
@@ -160,7 +157,7 @@ class GridCopies:
 
     def _remove_all(self) -> None:
         was_arranging, self._is_arranging = self._is_arranging, True
-        if not (self._grid.enabled and self._connected):
+        if not (self._grid.enabled and self._connections.are_open):
             self._watch(set())
         for layer in list(self._of):
             self._remove(layer)

@@ -50,10 +50,10 @@ class KeptMeasurements:
                 if curve.role == "LDE" and counts is not None:
                     rows.append(replace(row, numbers=numbers_of_counts(counts)))
         if not rows:
-            self._say("Nothing measured yet; draw a line first.", True)
+            self._state.report("Nothing measured yet; draw a line first.", True)
             return
         self._store((*self._state.rows, *rows))
-        self._say(f"{len(rows)} measurement{'s' * (len(rows) > 1)} kept.")
+        self._state.report(f"{len(rows)} measurement{'s' * (len(rows) > 1)} kept.")
 
     def edit(self, index: int, *, name: str | None = None, note: str | None = None) -> None:
         """Change the name or the note of a row."""
@@ -76,7 +76,7 @@ class KeptMeasurements:
         """Write the lines with all rows as JSON, to be opened again."""
         path = path.with_name(path.name.removesuffix(".json").removesuffix(".lines") + ENDING)
         if self._lines.layer is None:
-            self._say(HOW_TO_DRAW, True)
+            self._state.report(HOW_TO_DRAW, True)
             return
         data, attributes, _ = self._lines.layer.as_layer_data_tuple()
         self._write(path, lambda: write_lines(str(path), data, attributes))
@@ -96,7 +96,7 @@ class KeptMeasurements:
             if c.profile is not None and c.role in pixels
         ]
         if not panels:
-            self._say(HOW_TO_DRAW, True)
+            self._state.report(HOW_TO_DRAW, True)
             return
         scale, layout = self._state.scale, self._state.layout
         self._write(path, lambda: figure.save(figure.draw(panels, scale=scale, layout=layout), path))
@@ -110,10 +110,6 @@ class KeptMeasurements:
         try:
             write()
         except (OSError, ValueError) as error:
-            self._say(error_line(error), True)
+            self._state.report(error_line(error), True)
         else:
-            self._say(f"Saved: {path}")
-
-    def _say(self, message: str, error: bool = False) -> None:
-        self._state.is_error = error
-        self._state.message = message
+            self._state.report(f"Saved: {path}")

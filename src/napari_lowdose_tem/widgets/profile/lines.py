@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lowdose_tem.widgets.profile.grid_copies import ORANGE, Color, GridCopies
+from napari_lowdose_tem.widgets.shared.connections import Connections
 from napari_lowdose_tem.widgets.shared.coordinates import convert_points, pad
 from napari_lowdose_tem.widgets.shared.delay import DelayedCall
 from napari_lowdose_tem.widgets.shared.layers import KEY, is_grid_copy
@@ -47,14 +48,12 @@ class LineLayers:
         self._is_drawing = False
         self._drawn = DelayedCall(self._let_adjust)
         self._copies = GridCopies(viewer, self)
-        self._connected = [
+        self._connections = Connections(
             (viewer.layers.events.inserted, self._on_layers),
             (viewer.layers.events.removed, self._on_removed),
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.scene.camera.events.zoom, self._on_zoom),
-        ]
-        for event, slot in self._connected:
-            event.connect(slot)
+        )
         self._on_active()
         if self.layer is None:
             self._take_any()
@@ -62,9 +61,7 @@ class LineLayers:
 
     def close(self) -> None:
         """Leave the lines alone and take the copies away."""
-        for event, slot in self._connected:
-            event.disconnect(slot)
-        self._connected = []
+        self._connections.close()
         self._drawn.cancel()
         self._watch(None)
         self._copies.close()

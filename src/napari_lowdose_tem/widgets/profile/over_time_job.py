@@ -125,7 +125,7 @@ class OverTimeRun:
             for other in others:
                 other.visible = False
             text += ". The other layers are hidden"
-        self._state.is_error, self._state.message = False, f"{text}."
+        self._state.report(f"{text}.")
         self._viewer.layers.selection.active = layer
         self.look_at(layer)
 
@@ -163,4 +163,4 @@ class OverTimeRun:
     def _end(self, text: str, error: bool = False) -> None:
         self._job = None
         self._state.time_running, self._state.time_text = False, ""
-        self._state.is_error, self._state.message = error, text
+        self._state.report(text, error)

@@ -42,8 +42,8 @@ class Note(QLabel):
         show_message(self, text, is_error)
 
 
-class UprightArea(QScrollArea):
-    """Scrolls up and down where the window is low; as wide as its content needs."""
+class VerticalScrollArea(QScrollArea):
+    """Scrolls up and down where the window is low."""
 
     def __init__(self, content: QWidget) -> None:
         super().__init__()
@@ -51,6 +51,10 @@ class UprightArea(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setWidget(content)
+
+
+class UprightArea(VerticalScrollArea):
+    """Scrolls up and down, and is as wide as its content needs."""
 
     def minimumSizeHint(self) -> QSize:
         """Ask for the content's width, and for the bar's."""
